@@ -1,0 +1,44 @@
+"""The Kubernetes API: how to reach it, and its errors in sentences."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import urllib3
+from kubernetes import client, config
+
+
+class ClusterError(Exception):
+    """The Kubernetes API refused, or could not be reached; the message is one sentence."""
+
+
+def connect(context: str | None = None) -> client.ApiClient:
+    """Connect with the user's kubeconfig, or as a pod's service account where there is none. Raises ClusterError."""
+    try:
+        if "KUBECONFIG" not in os.environ and "KUBERNETES_SERVICE_HOST" in os.environ:
+            config.load_incluster_config()  # type: ignore[no-untyped-call]
+        else:
+            config.load_kube_config(context=context)  # type: ignore[no-untyped-call]
+    except config.ConfigException as error:
+        raise ClusterError(f"no Kubernetes cluster is configured: {error}") from None
+    return client.ApiClient()
+
+
+@contextmanager
+def explained(doing: str) -> Iterator[None]:
+    """Turn the API's errors into a ClusterError that says what was being done: `doing` follows 'cannot'."""
+    try:
+        yield
+    except client.ApiException as error:
+        raise ClusterError(f"cannot {doing}: {_message(error)}") from None
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise ClusterError(f"cannot {doing}: the Kubernetes API cannot be reached: {type(reason).__name__}") from None
+
+
+def _message(error: client.ApiException) -> str:
+    try:
+        return str(json.loads(error.body or "")["message"])
+    except (TypeError, ValueError, KeyError):
+        return f"{error.status} {error.reason}"

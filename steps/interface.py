@@ -1,0 +1,213 @@
+"""One capture: tcpdump on an interface of a pod, uploaded in chunks while it runs, and the record of it."""
+
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+from analysis.timestamps import rfc3339
+from steps import tcpdump
+from steps.chunks import READ, Chunk, Chunks, NotPcapError
+from steps.namespaces import NetworkNamespace
+from steps.plan import CampaignInput, CapturedFile, CaptureRecord, Outcome, Target
+from steps.uploads import UploadError, Uploads
+
+#: A chunk with packets in it is uploaded at this age, in seconds: what a killed node may lose.
+CHUNK_AGE = 10
+#: How long a pod's last process may outlive its interface, in seconds.
+POD_ENDING = 5
+#: tcpdump gets packets from the kernel up to a second late (its read timeout), and would end without them.
+FLUSH = 1.2
+#: How long tcpdump may take to end when asked, in seconds.
+GRACE = 5
+#: How long files that the object store would not take are offered again, in seconds; and when asked to stop.
+PATIENCE, LAST_PATIENCE = 120, 15
+TICK = 0.2
+
+POD_DELETED, TIME_OVER = "the pod was deleted", "its time was over"
+
+
+class Capture:
+    """A capture that has not run yet; `listening` is set once tcpdump sees the interface.
+
+    `prefix` is where its files go in the object store, `spool` a new directory for chunks on their way there.
+    """
+
+    def __init__(  # noqa: PLR0913 - a capture has this many independent parts
+        self,
+        target: Target,
+        namespace: NetworkNamespace,
+        interface: str,
+        asked: CampaignInput,
+        *,
+        uploads: Uploads,
+        prefix: str,
+        spool: Path,
+    ) -> None:
+        self.listening = threading.Event()
+        self.record = CaptureRecord(
+            target=target,
+            interface=interface,
+            tool="tcpdump",
+            arguments=tcpdump.command(asked, interface)[1:],
+            outcome="capturing",
+        )
+        self._namespace, self._asked = namespace, asked
+        self._uploads, self._prefix, self._spool = uploads, prefix, spool
+        self._messages = tcpdump.Messages()
+        self._full = threading.Event()
+        self._ended_because = self._broken = ""
+        self._unsaved: dict[Path, str] = {}
+
+    def run(self, stop: threading.Event) -> CaptureRecord:
+        """Capture until a limit is reached, the pod ends or `stop` is set; give the record, as it was uploaded.
+
+        Raises:
+            UploadError: the record itself could not be uploaded.
+
+        """
+        self._spool.mkdir(parents=True)
+        with (
+            subprocess.Popen(
+                self._namespace.enter("tcpdump", *self.record.arguments),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            ) as process,
+            ThreadPoolExecutor(max_workers=3) as threads,  # two that watch; the third uploads, one by one
+        ):
+            if not (process.stdout and process.stderr):
+                raise AssertionError("pipes were asked for")
+            pipe = process.stdout.fileno()
+            chunks = Chunks(pipe, self._spool, size=self._asked.chunk, seconds=CHUNK_AGE, limit=self._asked.bytes)
+            tasks = [
+                threads.submit(self._listen, process.stderr),
+                threads.submit(self._watch, process, chunks, stop),
+            ]
+            for chunk in self._kept(chunks):
+                self._count(chunk)
+                tasks.append(threads.submit(self._save, chunk.path))
+            while os.read(pipe, READ):  # past a limit: or tcpdump would wait for a reader, and not end
+                self._full.set()
+            for task in tasks:
+                task.result()
+        self._save_again(stop)
+        self._conclude(process.returncode)
+        self.put_record()
+        return self.record
+
+    def put_record(self) -> None:
+        """Upload the record as it stands. Raises UploadError."""
+        self._uploads.put(self._prefix + "capture.json", self.record.model_dump_json(by_alias=True, indent=1).encode())
+
+    def _kept(self, chunks: Chunks) -> Iterator[Chunk]:
+        try:
+            yield from chunks
+        except (NotPcapError, OSError) as error:
+            self._broken = f"the capture could not be kept: {error}"
+            self._full.set()
+
+    def _listen(self, log: IO[bytes]) -> None:
+        """Read tcpdump's messages; when it listens, say so in the object store."""
+        for line in log:
+            if self._messages.add(line.decode(errors="replace")) and not self.listening.is_set():
+                self.record.listening = rfc3339(time.time_ns())
+                self.listening.set()
+                with suppress(UploadError):  # the store may be back when the capture ends
+                    self.put_record()
+
+    def _watch(self, process: subprocess.Popen[bytes], chunks: Chunks, stop: threading.Event) -> None:
+        """End tcpdump when there is a reason to; insist when it does not end."""
+        deadline = ending = None
+        while process.poll() is None:
+            now = time.monotonic()
+            if deadline is None and self.listening.is_set():
+                deadline = now + self._asked.duration
+            if ending is None:
+                over = deadline is not None and now >= deadline
+                self._ended_because = self._reason_to_end(stop, over=over)
+                if self._ended_because:
+                    ending, chunks.until = now, time.time_ns()
+            elif now > ending + FLUSH + GRACE:
+                process.kill()
+            elif now > ending + FLUSH or self._full.is_set():
+                process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(TICK)
+
+    def _reason_to_end(self, stop: threading.Event, *, over: bool) -> str:
+        if stop.is_set():
+            return "it was stopped"
+        if self._full.is_set():
+            return f"it reached its limit of {self._asked.bytes} bytes"
+        if over:
+            return TIME_OVER
+        return "" if self._namespace.alive() else POD_DELETED
+
+    def _count(self, chunk: Chunk) -> None:
+        record = self.record
+        record.linktype = chunk.linktype
+        record.files.append(
+            CapturedFile(
+                name=chunk.path.name,
+                sha256=chunk.digest.hexdigest(),
+                bytes=chunk.size,
+                packets=chunk.packets,
+            )
+        )
+        record.packets += chunk.packets
+        if chunk.packets:
+            record.first = record.first or rfc3339(chunk.first)
+            record.last = rfc3339(chunk.last)
+
+    def _save(self, path: Path) -> None:
+        """Upload a chunk and free its space; what the store would not take stays for another try."""
+        try:
+            self._uploads.put(self._prefix + path.name, path.read_bytes())
+        except UploadError as error:
+            self._unsaved[path] = str(error)
+        else:
+            self._unsaved.pop(path, None)
+            path.unlink()
+
+    def _save_again(self, stop: threading.Event) -> None:
+        begun = time.monotonic()
+        while self._unsaved and time.monotonic() < begun + (LAST_PATIENCE if stop.is_set() else PATIENCE):
+            time.sleep(1)
+            for path in list(self._unsaved):
+                self._save(path)
+
+    def _conclude(self, exit_code: int) -> None:
+        record = self.record
+        record.ended = rfc3339(time.time_ns())
+        record.exit_code = exit_code
+        record.kernel_dropped = self._messages.dropped("kernel")
+        record.interface_dropped = self._messages.dropped("interface")
+        record.outcome, record.reason = self._outcome(failed=exit_code != 0 and not self._ended_because)
+
+    def _outcome(self, *, failed: bool) -> tuple[Outcome, str]:
+        record = self.record
+        if self._unsaved:
+            reason = next(iter(self._unsaved.values()))
+            return (
+                "upload_failed",
+                f"{len(self._unsaved)} of {len(record.files)} files could not be uploaded: {reason}",
+            )
+        if self._ended_because == POD_DELETED or (failed and self._pod_is_ending()):
+            return "pod_deleted", f"{POD_DELETED} while it was captured; what was captured until then is here"
+        if failed or self._broken:
+            return "capture_failed", self._broken or self._messages.reason()
+        if not record.packets:
+            return "no_traffic", "no packet was seen"
+        return "captured", "" if self._ended_because == TIME_OVER else self._ended_because
+
+    def _pod_is_ending(self) -> bool:
+        """Tell whether tcpdump lost its interface because the pod goes: its processes then end a moment later."""
+        deadline = time.monotonic() + POD_ENDING
+        while self._namespace.alive() and time.monotonic() < deadline:
+            time.sleep(TICK)
+        return not self._namespace.alive()

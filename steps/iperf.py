@@ -1,0 +1,73 @@
+"""iperf3 in a target's network namespace: its JSON uploaded, and a record beside it."""
+
+import hashlib
+import json
+import subprocess
+import threading
+import time
+
+from analysis.timestamps import rfc3339
+from steps.namespaces import NetworkNamespace
+from steps.plan import CampaignInput, CapturedFile, CaptureRecord, Target
+from steps.tools import IPERF3, command
+from steps.uploads import Uploads
+
+TICK = 0.2
+
+
+def run(  # noqa: PLR0913 - a run has this many independent parts
+    target: Target,
+    namespace: NetworkNamespace,
+    asked: CampaignInput,
+    *,
+    uploads: Uploads,
+    prefix: str,
+    stop: threading.Event,
+) -> CaptureRecord:
+    """Run iperf3 until it ends, the campaign's duration is over or `stop` is set; give the record, as uploaded.
+
+    Raises:
+        UploadError: the result or the record could not be uploaded.
+
+    """
+    argv = [*command(IPERF3, asked.arguments), "--json"]
+    record = CaptureRecord(
+        target=target, interface="", tool="iperf3", arguments=argv[1:], outcome="capturing", listening=_now()
+    )
+    with subprocess.Popen(namespace.enter(*argv), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        output, cut = _output(process, asked.duration, stop)
+    record.ended, record.exit_code = _now(), process.returncode
+    error = _error(output)
+    # Its exit code does not tell: with --json it is 0 for a refused connection, and 1 for a server that we ended.
+    record.outcome = "captured" if cut or not error else "capture_failed"
+    record.reason = cut or error
+    if output:
+        uploads.put(prefix + "iperf3.json", output)
+        digest = hashlib.sha256(output).hexdigest()
+        record.files.append(CapturedFile(name="iperf3.json", sha256=digest, bytes=len(output), packets=0))
+    uploads.put(prefix + "capture.json", record.model_dump_json(by_alias=True, indent=1).encode())
+    return record
+
+
+def _output(process: subprocess.Popen[bytes], seconds: float, stop: threading.Event) -> tuple[bytes, str]:
+    """Give what the process writes, and why it was ended, if it was."""
+    deadline, cut = time.monotonic() + seconds, ""
+    while True:
+        try:
+            return process.communicate(timeout=TICK)[0], cut
+        except subprocess.TimeoutExpired:
+            if not cut and (stop.is_set() or time.monotonic() > deadline):
+                cut = "it was stopped" if stop.is_set() else "its time was over"
+                process.terminate()
+
+
+def _error(output: bytes) -> str:
+    try:
+        error = json.loads(output).get("error", "")
+    except ValueError:
+        return "iperf3 gave no result"
+    return f"iperf3: {error}" if error else ""
+
+
+def _now() -> str:
+    return rfc3339(time.time_ns())

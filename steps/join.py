@@ -1,0 +1,74 @@
+"""The join step: every capture of a campaign and its plan, from the object store to reports and back."""
+
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from analysis.analyse import analyse
+from analysis.captures import CaptureError
+from analysis.timestamps import rfc3339
+from steps.objects import Bucket, ObjectStoreError, repository_from_environment
+from steps.plan import pcaps_prefix, reports_prefix
+
+OUT = Path("/tmp/snoopy")  # noqa: S108 - an emptyDir of the step's own pod
+CAPTURED = {"captured", "no_traffic"}
+INCOMPLETE = 3
+
+
+def join(bucket: Bucket, namespace: str, campaign: str, out: Path) -> dict[str, Any]:
+    """Analyse what a campaign left in the object store; put the reports into `out` and beside its plan.
+
+    Raises:
+        ObjectStoreError: the store refused or cannot be reached.
+        CaptureError: there is nothing to analyse.
+
+    """
+    reports = reports_prefix(namespace, campaign)
+    with tempfile.TemporaryDirectory(dir=out) as scratch:
+        bucket.download(pcaps_prefix(namespace, campaign), Path(scratch))
+        bucket.download(f"{reports}plan.json", Path(scratch))
+        report = analyse([Path(scratch)], out, reported=rfc3339(time.time_ns()))
+    for path in sorted(path for path in out.iterdir() if path.is_file()):
+        bucket.put(reports + path.name, path.read_bytes())
+    return report
+
+
+def not_captured(report: Mapping[str, Any]) -> list[str]:
+    """Give a sentence for each target that was not captured to its end."""
+    return [
+        f"{target['namespace']}/{target['pod']}: {target['outcome']}: {target.get('reason') or 'no reason given'}"
+        for target in report["targets"]
+        if target["outcome"] not in CAPTURED
+    ]
+
+
+@click.command()
+@click.option("--campaign", required=True, help="The campaign's name: the Workflow's.")
+@click.option("--namespace", required=True, help="The campaign's namespace.")
+@click.option("--unless-reported", is_flag=True, help="Do nothing when the campaign has its report.")
+def main(campaign: str, namespace: str, *, unless_reported: bool) -> None:
+    """Write a campaign's report; exit with 3, after it is saved, when a target was not captured."""
+    try:
+        bucket = Bucket(repository_from_environment())
+        if unless_reported and bucket.keys(reports_prefix(namespace, campaign) + "report.json"):
+            click.echo("the report is there")
+            return
+        report = join(bucket, namespace, campaign, OUT)
+    except (ObjectStoreError, CaptureError) as error:
+        click.echo(f"join: {error}", err=True)
+        sys.exit(1)
+    for finding in report["findings"]:
+        click.echo(f"{finding['severity']}: {finding['text']}")
+    missing = not_captured(report)
+    for sentence in missing:
+        click.echo(f"join: {sentence}", err=True)
+    sys.exit(INCOMPLETE if missing else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,283 @@
+"""What a campaign is asked for, what it plans, and what each capture did: the models behind the JSON files."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
+
+DAY, MIB = 86_400, 1024**2
+UNITS = {"d": DAY, "h": 3600, "m": 60, "s": 1, "ms": 0.001}
+
+
+class InvalidInputError(ValueError):
+    """The campaign's input is wrong; the message is one sentence for the person who wrote it."""
+
+
+def seconds(text: object) -> float:
+    """Read a duration such as `90s`, `1m30s`, `1.5h` or `2d` (Go's notation, and days); a bare number is seconds."""
+    if isinstance(text, int | float):
+        return float(text)
+    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|[dhms])", str(text))
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        if re.fullmatch(r"\d+(\.\d+)?", str(text)):
+            return float(str(text))
+        raise ValueError("a duration such as 30s, 1m30s, 2h or 1d is needed")
+    return float(sum(float(number) * UNITS[unit] for number, unit in parts))
+
+
+def within_a_day(text: object) -> float:
+    """Read a duration that is more than nothing and at most a day."""
+    duration = seconds(text)
+    if not 0 < duration <= DAY:
+        raise ValueError("more than 0s and at most 1d is allowed")
+    return duration
+
+
+def words(value: object) -> object:
+    """Read words with commas or spaces between them, each once; anything else is left for the model to check."""
+    return list(dict.fromkeys(value.replace(",", " ").split())) if isinstance(value, str) else value
+
+
+KINDS = {
+    "Deployment": ("deploy", "deployment", "deployments"),
+    "StatefulSet": ("sts", "statefulset", "statefulsets"),
+    "DaemonSet": ("ds", "daemonset", "daemonsets"),
+    "ReplicaSet": ("rs", "replicaset", "replicasets"),
+    "Job": ("job", "jobs"),
+}
+
+
+def owner(text: str) -> str:
+    """Read KIND/NAME as kubectl takes it, such as deploy/web; give the kind as Kubernetes spells it: Deployment/web."""
+    kind, _, name = text.partition("/")
+    for spelled, short in KINDS.items():
+        if kind.lower() in short and name:
+            return f"{spelled}/{name}"
+    raise ValueError(f"KIND/NAME is needed, with one of the kinds {', '.join(KINDS)}: deploy/web")
+
+
+Words = Annotated[list[str], BeforeValidator(words)]
+Duration = Annotated[float, BeforeValidator(within_a_day), PlainSerializer(lambda value: f"{value:g}s")]
+
+
+class CampaignInput(BaseModel):
+    """What a person chooses: the same names as flags, in campaign.yaml and as the WorkflowTemplate's parameters.
+
+    A pod is a target when it matches every criterion given; within one criterion, any value will do.
+    """
+
+    model_config = ConfigDict(extra="forbid", validate_default=True, frozen=True)
+
+    namespaces: Words = Field(["default"], description="Namespaces of the pods to capture")
+    selector: str = Field("", description="Label selector, as kubectl's -l: app=web,tier!=cache")
+    pods: Words = Field([], description="Pod names; * and ? match as in a shell: web-*")
+    owners: Annotated[list[Annotated[str, AfterValidator(owner)]], BeforeValidator(words)] = Field(
+        [], description="Owners of the pods: deploy/web, statefulset/db, daemonset/agent, job/import"
+    )
+    nodes: Words = Field([], description="Only pods on these nodes")
+    interface: str = Field("eth0", pattern=r"^[\w.@:-]{1,15}$", description="The pod's interface to capture on")
+    loopback: bool = Field(False, description="Also capture the pod's loopback interface, as a second capture")
+    filter: str = Field("", description="What to capture, in tcpdump's language (pcap-filter(7)); empty: everything")
+    snaplen: int = Field(262144, ge=1, le=262144, description="Bytes kept of each packet")
+    duration: Duration = Field(30.0, description="How long to capture: 30s, 5m, 1h30m")
+    packets: int = Field(1_000_000, ge=1, le=1_000_000_000, description="Stop a capture after this many packets")
+    bytes: ByteSize = Field(
+        ByteSize(256 * MIB), ge=1024, le=10_240 * MIB, description="Stop a capture after this many bytes: 64MiB, 1GiB"
+    )
+    buffer: ByteSize = Field(
+        ByteSize(16 * MIB),
+        ge=65_536,
+        le=256 * MIB,
+        description="Kernel buffer per capture; packets that do not fit are dropped",
+    )
+    chunk: ByteSize = Field(
+        ByteSize(8 * MIB),
+        ge=MIB,
+        le=100 * MIB,
+        description="A capture is uploaded in pieces of this size, while it runs",
+    )
+    tool: Literal["tcpdump", "iperf3", "tcpdump+iperf3"] = Field(
+        "tcpdump", description="What runs in the pods' network namespaces"
+    )
+    arguments: str = Field("", description="iperf3's arguments, such as: -c 10.0.0.7 -t 10")
+    parallelism: int = Field(
+        100, ge=1, le=1000, description="Pods that may be captured at once; a selection of more is refused"
+    )
+
+    @model_validator(mode="after")
+    def _says_which_pods(self) -> Self:
+        if not (self.selector or self.pods or self.owners or self.nodes):
+            raise ValueError("selector, pods, owners or nodes must say which pods to capture (pods: '*' for all)")
+        return self
+
+    @model_validator(mode="after")
+    def _is_safe_text(self) -> Self:
+        for name in ("selector", "filter", "arguments"):
+            if "{{" in getattr(self, name):
+                raise ValueError(f"{name}: {getattr(self, name)!r} holds '{{{{', which Argo would expand")
+        if self.filter.lstrip().startswith("-"):
+            raise ValueError(f"filter: {self.filter!r} starts with '-', as an option would, not a filter")
+        return self
+
+    @model_validator(mode="after")
+    def _tool_has_its_arguments(self) -> Self:
+        if ("iperf3" in self.tool) != bool(self.arguments):
+            raise ValueError(f"arguments: {self.arguments!r}: iperf3 needs them and tcpdump takes none (see filter)")
+        return self
+
+    def parameters(self) -> dict[str, str]:
+        """Give the input as Argo parameters: every value as the text that this model reads back."""
+        dumped = self.model_dump(mode="json")
+        return {name: ",".join(value) if isinstance(value, list) else _text(value) for name, value in dumped.items()}
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def campaign_input(values: Mapping[str, Any]) -> CampaignInput:
+    """Check what a person wrote.
+
+    Raises:
+        InvalidInputError: one sentence that names the field, the value and what is allowed.
+
+    """
+    try:
+        return CampaignInput.model_validate(dict(values))
+    except ValidationError as error:
+        raise InvalidInputError("; ".join(_sentence(dict(detail)) for detail in error.errors())) from None
+
+
+def _sentence(detail: dict[str, Any]) -> str:
+    field = ".".join(str(part) for part in detail["loc"])
+    message: str = detail["msg"].replace("Input should", "input should").replace("String should", "it should")
+    message = message.removeprefix("Value error, ")
+    if not field:
+        return message
+    if detail["type"] == "extra_forbidden":
+        return f"{field}: no such field; the fields are {', '.join(CampaignInput.model_fields)}"
+    return f"{field}: {detail['input']!r}: {message}"
+
+
+class Target(BaseModel):
+    """One incarnation of a pod: a pod that restarts with another UID is another target."""
+
+    namespace: str
+    pod: str
+    uid: str
+    node: str
+    addresses: list[str] = []
+    node_addresses: list[str] = []
+    owner: str = ""
+    labels: dict[str, str] = {}
+
+    @property
+    def name(self) -> str:
+        """The target's name in messages: namespace/pod."""
+        return f"{self.namespace}/{self.pod}"
+
+    @property
+    def directory(self) -> str:
+        """What the target's directories in the object store begin with; `_` is no character of a Kubernetes name."""
+        return f"{self.namespace}_{self.pod}_{self.uid[:8]}"
+
+
+class LeftOut(BaseModel):
+    """A pod that was chosen and cannot be captured."""
+
+    namespace: str
+    pod: str
+    reason: str
+
+
+class Endpoint(BaseModel):
+    """Where a service sends its clients."""
+
+    address: str
+    pod: str = ""
+
+
+class Service(BaseModel):
+    """A service of the targets' namespaces, so that a report can name addresses."""
+
+    namespace: str
+    name: str
+    addresses: list[str]
+    ports: list[int]
+    endpoints: list[Endpoint] = []
+
+
+class Plan(BaseModel):
+    """What a campaign will do: plan.json."""
+
+    schema_: Literal["snoopy.plan/v1"] = Field("snoopy.plan/v1", alias="schema")
+    campaign: str
+    namespace: str
+    submitted: str
+    input: CampaignInput
+    targets: Sequence[Target]
+    left_out: Sequence[LeftOut] = ()
+    services: Sequence[Service] = ()
+
+    model_config = ConfigDict(populate_by_name=True)
+
+
+class CapturedFile(BaseModel):
+    """One chunk of a capture: a whole, readable pcap file."""
+
+    name: str
+    sha256: str
+    bytes: int
+    packets: int
+
+
+Outcome = Literal["capturing", "captured", "no_traffic", "pod_deleted", "capture_failed", "upload_failed", "missing"]
+
+
+class CaptureRecord(BaseModel):
+    """What one capture did: capture.json, beside its files. Written when it listens, and again when it ends.
+
+    `capturing` is the outcome of a capture that has not ended: what is found long after it was cut off.
+    Times are RFC 3339 in UTC.
+    """
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    schema_: Literal["snoopy.capture/v1"] = Field("snoopy.capture/v1", alias="schema")
+    target: Target
+    interface: str
+    tool: str
+    arguments: list[str]
+    outcome: Outcome
+    reason: str = ""
+    linktype: int | None = None
+    files: list[CapturedFile] = []
+    packets: int = 0
+    first: str | None = None
+    last: str | None = None
+    listening: str | None = None
+    ended: str | None = None
+    kernel_dropped: int | None = None
+    interface_dropped: int | None = None
+    exit_code: int | None = None
+
+
+def pcaps_prefix(namespace: str, campaign: str) -> str:
+    """Where a campaign's captures are in the object store; apart from reports, so that retention can differ."""
+    return f"pcaps/{namespace}/{campaign}/"
+
+
+def reports_prefix(namespace: str, campaign: str) -> str:
+    """Where a campaign's plan and reports are in the object store."""
+    return f"reports/{namespace}/{campaign}/"
