@@ -68,7 +68,7 @@ def of_pod(uid: str, name: str, proc: Path = HOST_PROC) -> NetworkNamespace:
     """
     for mark in (f"pod{uid}", f"pod{uid.replace('-', '_')}"):
         if inside := _marked_namespace(mark, proc):
-            if inside.path.readlink() == (proc / "1/ns/net").readlink():
+            if _identity(inside.path) == _identity(proc / "1/ns/net"):
                 raise HostNetworkError(f"pod {name} uses its node's network: it has no network namespace to capture in")
             return inside
     raise NoProcessError(f"pod {name} (uid {uid}) has no process on this node: it ended, or runs on another node")
@@ -89,6 +89,14 @@ def of_container(container: str, proc: Path = HOST_PROC) -> NetworkNamespace:
 def _marked_namespace(mark: str, proc: Path) -> NetworkNamespace | None:
     process = next(_processes(mark, proc), None)
     return NetworkNamespace(process / "ns/net", mark, proc) if process else None
+
+
+def _identity(namespace: Path) -> object:
+    """Give what two paths to one namespace share; where it may not be read, something like nothing else."""
+    try:
+        return namespace.readlink()
+    except PermissionError:
+        return object()
 
 
 def _processes(mark: str, proc: Path) -> Iterator[Path]:
