@@ -67,7 +67,16 @@ def owner(text: str) -> str:
     raise ValueError(f"KIND/NAME is needed, with one of the kinds {', '.join(KINDS)}: deploy/web")
 
 
+def as_written(size: int) -> str:
+    """Give a size in bytes with the largest unit that leaves a whole number: 256MiB."""
+    for unit, factor in (("GiB", 1024 * MIB), ("MiB", MIB), ("KiB", 1024)):
+        if size % factor == 0:
+            return f"{size // factor}{unit}"
+    return str(size)
+
+
 Words = Annotated[list[str], BeforeValidator(words)]
+Size = Annotated[ByteSize, PlainSerializer(as_written)]
 Duration = Annotated[float, BeforeValidator(within_a_day), PlainSerializer(lambda value: f"{value:g}s")]
 
 
@@ -92,16 +101,16 @@ class CampaignInput(BaseModel):
     snaplen: int = Field(262144, ge=1, le=262144, description="Bytes kept of each packet")
     duration: Duration = Field(30.0, description="How long to capture: 30s, 5m, 1h30m")
     packets: int = Field(1_000_000, ge=1, le=1_000_000_000, description="Stop a capture after this many packets")
-    bytes: ByteSize = Field(
+    bytes: Size = Field(
         ByteSize(256 * MIB), ge=1024, le=10_240 * MIB, description="Stop a capture after this many bytes: 64MiB, 1GiB"
     )
-    buffer: ByteSize = Field(
+    buffer: Size = Field(
         ByteSize(16 * MIB),
         ge=65_536,
         le=256 * MIB,
         description="Kernel buffer per capture; packets that do not fit are dropped",
     )
-    chunk: ByteSize = Field(
+    chunk: Size = Field(
         ByteSize(8 * MIB),
         ge=MIB,
         le=100 * MIB,

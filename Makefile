@@ -1,0 +1,86 @@
+# `make. alone lists the targets.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+OVERLAY ?= quick-start
+DEBIAN := tcpdump tshark iperf3 iproute2 iputils-ping util-linux
+
+.PHONY: help
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
+
+.venv/ready: pyproject.toml constraints.txt
+	@for program in tcpdump tshark iperf3 ip ping nsenter; do command -v $$program >/dev/null && continue; \
+	  echo "installing $(DEBIAN)"; apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(DEBIAN) \
+	  </dev/null >/dev/null || { echo "this needs root, or: apt-get install $(DEBIAN)"; exit 1; }; break; done
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --require-hashes --requirement constraints.txt
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: demo
+demo: .venv/ready ## Three small hosts on this machine, one campaign, one report: reports/demo/report.html
+	rm -rf reports/demo
+	$(BIN)/python examples/demo.py reports/demo
+
+.PHONY: test
+test: .venv/ready check ## Everything that needs no cluster (root runs the tests in network namespaces, too)
+	$(BIN)/pytest --ignore=tests/cluster
+
+.PHONY: check
+check: .venv/ready ## Style, types and the layers workflows > steps > analysis
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+.PHONY: format
+format: .venv/ready ## Format the code
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+.PHONY: manifests
+manifests: .venv/ready ## Write the WorkflowTemplate to deploy/base
+	$(BIN)/snoopy manifests
+
+.PHONY: lock
+lock: .venv/ready ## Renew the locked versions in constraints.txt
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras --generate-hashes \
+	  --no-header --no-annotate --no-emit-index-url --output-file constraints.txt pyproject.toml
+
+KUBERNETES := $(PYTHON) tests/cluster/local
+BUILDER ?= docker
+
+.PHONY: images
+images: ## Build the two images with docker, or with BUILDER=podman
+	$(BUILDER) build --file deploy/Dockerfile --target capture --tag localhost/snoopy-capture:dev .
+	$(BUILDER) build --file deploy/Dockerfile --target snoopy --tag localhost/snoopy:dev .
+
+.PHONY: deploy
+deploy: ## Install on the cluster of the current kubeconfig; OVERLAY=s3 for a store of your own
+	@kubectl get crd workflows.argoproj.io -o name >/dev/null || { echo "Argo Workflows is not installed \
+	on this cluster, or the cluster cannot be reached: see argo-workflows.readthedocs.io/en/stable/quick-start"; exit 1; }
+	kubectl apply --server-side -k deploy/overlays/$(OVERLAY)
+	kubectl -n snoopy-operator wait --for=condition=Available --all deployment --timeout=180s
+
+.PHONY: undeploy
+undeploy: ## Remove everything that deploy installed
+	kubectl delete --ignore-not-found -k deploy/overlays/$(OVERLAY)
+
+.PHONY: cluster
+cluster: ## A two-node cluster on this machine (root and Go; the first time it compiles for 12 minutes)
+	$(KUBERNETES) up
+
+.PHONY: cluster-images
+cluster-images: ## Build the two images and load them on the nodes of make cluster
+	$(KUBERNETES) image localhost/snoopy-capture:dev . --file deploy/Dockerfile --target capture
+	$(KUBERNETES) image localhost/snoopy:dev . --file deploy/Dockerfile --target snoopy
+
+.PHONY: cluster-test
+cluster-test: .venv/ready cluster cluster-images ## The tests on that cluster; on yours: KUBECONFIG=... pytest tests/cluster
+	eval "$$($(KUBERNETES) env)" && $(BIN)/pytest tests/cluster
+
+.PHONY: cluster-down
+cluster-down: ## Stop that cluster and leave no trace but its programs and state
+	$(KUBERNETES) down
