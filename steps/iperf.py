@@ -5,12 +5,14 @@ import json
 import subprocess
 import threading
 import time
+from contextlib import suppress
+from typing import Any
 
 from analysis.timestamps import rfc3339
 from steps.namespaces import NetworkNamespace
 from steps.plan import CampaignInput, CapturedFile, CaptureRecord, Target
 from steps.tools import IPERF3, command
-from steps.uploads import Uploads
+from steps.uploads import UploadError, Uploads
 
 TICK = 0.2
 
@@ -34,19 +36,27 @@ def run(  # noqa: PLR0913 - a run has this many independent parts
     record = CaptureRecord(
         target=target, interface="", tool="iperf3", arguments=argv[1:], outcome="capturing", listening=_now()
     )
+    with suppress(UploadError):  # the store may be back when it ends
+        _put(uploads, prefix, record)
     with subprocess.Popen(namespace.enter(*argv), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         output, cut = _output(process, asked.duration, stop)
     record.ended, record.exit_code = _now(), process.returncode
-    error = _error(output)
     # Its exit code does not tell: with --json it is 0 for a refused connection, and 1 for a server that we ended.
-    record.outcome = "captured" if cut or not error else "capture_failed"
-    record.reason = cut or error
+    results = _results(output)
+    measured = any(result.get("intervals") for result in results)
+    error = next((result["error"] for result in results if "error" in result), "it gave no result")
+    record.outcome = "captured" if measured else "capture_failed"
+    record.reason = cut if measured else f"iperf3 measured nothing: {cut or error}"
     if output:
         uploads.put(prefix + "iperf3.json", output)
         digest = hashlib.sha256(output).hexdigest()
         record.files.append(CapturedFile(name="iperf3.json", sha256=digest, bytes=len(output), packets=0))
-    uploads.put(prefix + "capture.json", record.model_dump_json(by_alias=True, indent=1).encode())
+    _put(uploads, prefix, record)
     return record
+
+
+def _put(uploads: Uploads, prefix: str, record: CaptureRecord) -> None:
+    uploads.put(prefix + "capture.json", record.model_dump_json(by_alias=True, indent=1).encode())
 
 
 def _output(process: subprocess.Popen[bytes], seconds: float, stop: threading.Event) -> tuple[bytes, str]:
@@ -61,12 +71,15 @@ def _output(process: subprocess.Popen[bytes], seconds: float, stop: threading.Ev
                 process.terminate()
 
 
-def _error(output: bytes) -> str:
-    try:
-        error = json.loads(output).get("error", "")
-    except ValueError:
-        return "iperf3 gave no result"
-    return f"iperf3: {error}" if error else ""
+def _results(output: bytes) -> list[dict[str, Any]]:
+    """Read iperf3's JSON: one result, or of a server one per test, one after the other."""
+    text, decoder, results = output.decode(errors="replace").strip(), json.JSONDecoder(), []
+    with suppress(ValueError):  # what follows is no result
+        while text:
+            result, end = decoder.raw_decode(text)
+            results.append(result)
+            text = text[end:].strip()
+    return results
 
 
 def _now() -> str:

@@ -47,16 +47,24 @@ def not_captured(report: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _why_no_report_is_needed(bucket: Bucket, namespace: str, campaign: str) -> str:
+    prefix = reports_prefix(namespace, campaign)
+    there = bucket.keys(prefix)
+    if f"{prefix}plan.json" not in there:
+        return "nothing was planned, so there is nothing to report"
+    return "the report is there" if f"{prefix}report.json" in there else ""
+
+
 @click.command()
 @click.option("--campaign", required=True, help="The campaign's name: the Workflow's.")
 @click.option("--namespace", required=True, help="The campaign's namespace.")
-@click.option("--unless-reported", is_flag=True, help="Do nothing when the campaign has its report.")
+@click.option("--unless-reported", is_flag=True, help="Do nothing when there is a report, or nothing was planned.")
 def main(campaign: str, namespace: str, *, unless_reported: bool) -> None:
     """Write a campaign's report; exit with 3, after it is saved, when a target was not captured."""
     try:
         bucket = Bucket(repository_from_environment())
-        if unless_reported and bucket.keys(reports_prefix(namespace, campaign) + "report.json"):
-            click.echo("the report is there")
+        if unless_reported and (why := _why_no_report_is_needed(bucket, namespace, campaign)):
+            click.echo(why)
             return
         report = join(bucket, namespace, campaign, OUT)
     except (ObjectStoreError, CaptureError) as error:

@@ -57,7 +57,7 @@ class Run:
     def __enter__(self) -> Self:
         self._thread.start()
         deadline = time.monotonic() + 5
-        while not self.path("capture.json").exists() and time.monotonic() < deadline:
+        while not list(self.root.rglob("capture.json")) and time.monotonic() < deadline:
             time.sleep(0.02)
         return self
 
@@ -216,3 +216,22 @@ def test_iperf3_that_fails_says_why(tmp_path: Path, hosts: Any) -> None:
     (record,) = run.records
     assert record.outcome == "capture_failed"
     assert "unable to connect to server" in record.reason
+
+
+def test_iperf3_that_reaches_nobody_has_measured_nothing(tmp_path: Path, hosts: Any) -> None:
+    with Run(tmp_path, hosts[0], tool="iperf3", arguments="-c 10.77.0.99 -t 1", filter="", duration="1s") as run:
+        pass
+    (record,) = run.records
+    assert (record.outcome, record.reason) == ("capture_failed", "iperf3 measured nothing: its time was over")
+
+
+def test_an_iperf3_server_keeps_the_results_of_every_client(tmp_path: Path, hosts: Any) -> None:
+    client, server = hosts
+    asked = {"tool": "iperf3", "arguments": "-s", "filter": "", "duration": "6s"}
+    with Run(tmp_path, server, **asked) as run:
+        time.sleep(0.5)
+        for _ in range(2):
+            client.run("iperf3", "-c", server.address, "-t", "1", "-b", "1M", "--connect-timeout", "3000")
+    (record,) = run.records
+    assert (record.outcome, record.reason) == ("captured", "its time was over")
+    assert run.path("iperf3.json", "iperf3").read_text().count('"sum_received"') == 2
