@@ -56,7 +56,8 @@ def inside(host: str, *command: str) -> list[str]:
 def client() -> None:
     """Make the client's traffic, and print what became of it as the client saw it."""
     fetched = refused = 0
-    for attempt in range(20):
+    for attempt in range(60):
+        time.sleep(0.05)
         with urllib.request.urlopen(f"http://{HOSTS['web']}:{HTTP}/") as page:
             fetched += page.status == HTTPStatus.OK
         if attempt % 4 == 0:

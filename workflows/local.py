@@ -47,37 +47,54 @@ def find(text: str) -> NetworkNamespace:
     )
 
 
-def run(texts: Sequence[str], asked: CampaignInput, out: Path, *, name: str, stop: threading.Event) -> dict[str, Any]:
-    """Capture at every target at once, and report: captures and report.html go into `out`, as a join leaves them.
+def plan(texts: Sequence[str], asked: CampaignInput, name: str) -> tuple[Plan, list[NetworkNamespace]]:
+    """Plan a campaign on targets of this machine; give it with each target's network namespace, in order.
 
     Raises:
         InvalidInputError: a target or the filter is wrong, or there is no right to enter network namespaces.
 
     """
+    filters.check(asked.filter)
+    namespaces = [find(text) for text in texts]
+    if os.geteuid():
+        raise InvalidInputError("run --local must be run by root: it enters network namespaces")
+    return Plan(
+        campaign=name,
+        namespace=NAMESPACE,
+        submitted=rfc3339(time.time_ns()),
+        input=asked,
+        targets=[_target(text, namespace) for text, namespace in zip(texts, namespaces, strict=True)],
+    ), namespaces
+
+
+def run(plan: Plan, namespaces: Sequence[NetworkNamespace], out: Path, stop: threading.Event) -> dict[str, Any]:
+    """Capture at every target at once, and report; captures and reports go into `out`. Gives the report.
+
+    Raises:
+        UploadError: `out` cannot be written.
+
+    """
     from analysis.analyse import analyse  # noqa: PLC0415 - pandas takes a second, and captures need not wait for it
 
-    filters.check(asked.filter)
-    if os.geteuid():
-        raise InvalidInputError("run --local: user: not root: entering network namespaces takes root's rights")
-    namespaces = [find(text) for text in texts]
-    targets = [_target(text, namespace) for text, namespace in zip(texts, namespaces, strict=True)]
-    plan = Plan(campaign=name, namespace=NAMESPACE, submitted=rfc3339(time.time_ns()), input=asked, targets=targets)
-    Directory(out).put("plan.json", plan.model_dump_json(by_alias=True, indent=1).encode())
-    with TemporaryDirectory(prefix="snoopy-") as spool, ThreadPoolExecutor(len(targets)) as threads:
-        for run in [
+    store = Directory(out)
+    store.put("plan.json", plan.model_dump_json(by_alias=True, indent=1).encode())
+    prefix = pcaps_prefix(plan.namespace, plan.campaign)
+    with TemporaryDirectory(prefix="snoopy-") as spool, ThreadPoolExecutor(len(plan.targets)) as threads:
+        captures = [
             threads.submit(
                 capture_target,
                 target,
                 namespace,
-                asked,
-                uploads=Directory(out),
-                prefix=pcaps_prefix(NAMESPACE, name),
+                plan.input,
+                uploads=store,
+                prefix=prefix,
                 spool=Path(spool, target.directory),
                 stop=stop,
             )
-            for target, namespace in zip(targets, namespaces, strict=True)
-        ]:
-            run.result()
+            for target, namespace in zip(plan.targets, namespaces, strict=True)
+        ]
+        for capture in captures:
+            capture.result()
     return analyse([out], out, reported=rfc3339(time.time_ns()))
 
 

@@ -1,0 +1,101 @@
+"""The cluster that the user's kubeconfig names: the Workflows of one namespace, and what the user may do there."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from kubernetes.client import ApiClient, ApiException, AuthorizationV1Api, CoreV1Api, CustomObjectsApi
+from urllib3.util import Retry
+
+from steps.cluster import ClusterError, connect, explained
+
+NOT_FOUND = 404
+CONNECT, READ = 5.0, 60.0
+
+
+class _PromptClient(ApiClient):
+    """A client that gives up on an address where nobody answers: the library's own waits for minutes."""
+
+    def call_api(self, *args: Any, **kwargs: Any) -> Any:
+        return super().call_api(*args, **{**kwargs, "_request_timeout": (CONNECT, READ)})
+
+
+class Cluster:
+    """The namespace of a cluster where campaigns run. Every method raises ClusterError, in one sentence."""
+
+    def __init__(self, api: ApiClient, namespace: str) -> None:
+        self.api, self.namespace = api, namespace
+        self.core: Any = CoreV1Api(api)  # the newer clients' types leave everything optional
+        self._argo: Any = CustomObjectsApi(api)
+        self._access: Any = AuthorizationV1Api(api)
+
+    def require_template(self, name: str) -> None:
+        """Make sure that a WorkflowTemplate is installed."""
+        with explained(f"get workflowtemplate {self.namespace}/{name}"):
+            try:
+                self._argo.get_namespaced_custom_object(**self._kind("workflowtemplates"), name=name)
+            except ApiException as error:
+                if error.status != NOT_FOUND:
+                    raise
+                raise ClusterError(
+                    f"the WorkflowTemplate {name} is not installed in namespace {self.namespace}: run 'make deploy'"
+                ) from None
+
+    def require_exec(self, namespaces: Iterable[str]) -> None:
+        """Make sure that the user may run commands in the pods of these namespaces: a capture sees as much."""
+        for namespace in sorted(set(namespaces)):
+            asked = {"namespace": namespace, "verb": "create", "resource": "pods", "subresource": "exec"}
+            review = {"spec": {"resourceAttributes": asked}}
+            with explained("ask what you may do"):
+                answer = self._access.create_self_subject_access_review(review)
+            if not answer.status.allowed:
+                raise ClusterError(
+                    f"permission missing: you may not create pods/exec in namespace {namespace}, and whoever"
+                    " captures at a pod must be allowed to run commands in it"
+                )
+
+    def workflow(self, name: str) -> dict[str, Any]:
+        """Give a Workflow as the cluster knows it now."""
+        with explained(f"get campaign {self.namespace}/{name}"):
+            return dict(self._argo.get_namespaced_custom_object(**self._kind(), name=name))
+
+    def workflows(self) -> list[dict[str, Any]]:
+        """Give all Workflows of the namespace, the newest first."""
+        with explained(f"list campaigns in namespace {self.namespace}"):
+            found = self._argo.list_namespaced_custom_object(**self._kind())
+        return sorted(found["items"], key=lambda item: str(item["metadata"]["creationTimestamp"]), reverse=True)
+
+    def create(self, workflow: dict[str, Any]) -> dict[str, Any]:
+        """Create a Workflow, and give it as the cluster completed it."""
+        with explained(f"create a workflow in namespace {self.namespace}"):
+            return dict(self._argo.create_namespaced_custom_object(**self._kind(), body=workflow))
+
+    def delete(self, name: str) -> None:
+        """Delete a Workflow, and with it all that it owns."""
+        with explained(f"delete campaign {self.namespace}/{name}"):
+            self._argo.delete_namespaced_custom_object(**self._kind(), name=name)
+
+    def stop(self, name: str) -> None:
+        """Stop a Workflow: its captures end and keep what they have, and it is still reported."""
+        body = {"spec": {"shutdown": "Stop"}}
+        with explained(f"stop campaign {self.namespace}/{name}"):
+            self._argo.patch_namespaced_custom_object(**self._kind(), name=name, body=body)
+
+    def delete_secret(self, name: str) -> None:
+        """Delete a Secret."""
+        with explained(f"delete secret {self.namespace}/{name}"):
+            self.core.delete_namespaced_secret(name, self.namespace)
+
+    def own_secret(self, name: str, owner: dict[str, Any]) -> None:
+        """Give a Secret an owner: it is deleted with it."""
+        with explained(f"change secret {self.namespace}/{name}"):
+            self.core.patch_namespaced_secret(name, self.namespace, {"metadata": {"ownerReferences": [owner]}})
+
+    def _kind(self, plural: str = "workflows") -> dict[str, str]:
+        return {"group": "argoproj.io", "version": "v1alpha1", "plural": plural, "namespace": self.namespace}
+
+
+def open_cluster(namespace: str) -> Cluster:
+    """Open the cluster of KUBECONFIG or ~/.kube/config, or inside a pod the pod's own. Raises ClusterError."""
+    configuration = connect().configuration
+    configuration.retries = Retry(total=1, backoff_factor=0.2)
+    return Cluster(_PromptClient(configuration), namespace)
