@@ -132,6 +132,7 @@ class Capture:
                 self._ended_because = self._reason_to_end(stop, over=over)
                 if self._ended_because:
                     ending, chunks.until = now, time.time_ns()
+                    self.record.ended = rfc3339(chunks.until)
             elif now > ending + FLUSH + GRACE:
                 process.kill()
             elif now > ending + FLUSH or self._full.is_set():
@@ -183,7 +184,7 @@ class Capture:
 
     def _conclude(self, exit_code: int) -> None:
         record = self.record
-        record.ended = rfc3339(time.time_ns())
+        record.ended = record.ended or rfc3339(time.time_ns())
         record.exit_code = exit_code
         record.kernel_dropped = self._messages.dropped("kernel")
         record.interface_dropped = self._messages.dropped("interface")

@@ -1,4 +1,4 @@
-"""The documentation is true: commands, flags, targets, files, modules and fields that it names exist, and all are named.
+"""The documentation is true: the commands, flags, files, modules and fields that it names exist, and all are named.
 
 SNOOPY_REGENERATE=1 pytest tests/test_docs.py writes the parts that are made from the code.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
+from analysis.analyse import COLUMNS
 from steps.plan import CampaignInput, campaign_input
 from workflows.cli import main
 
@@ -53,6 +54,11 @@ def test_the_campaigns_fields_are_documented() -> None:
         for name, field in CampaignInput.model_fields.items()
     ]
     assert is_current("campaign.md", "| field | default | what it is |\n", "", "| --- | --- | --- |\n" + "".join(rows))
+
+
+def test_every_column_of_the_connections_is_documented_in_order() -> None:
+    table = (PROJECT / "docs/report.md").read_text().partition("## connections.parquet")[2]
+    assert tuple(re.findall(r"^\| `(\w+)` \| ", table, re.MULTILINE)) == COLUMNS
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -1,0 +1,115 @@
+"""One capture's tables: its connections and DNS lookups, and from where they were seen."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis import dns
+from analysis.captures import Capture
+from analysis.connections import connections
+from analysis.packets import Packets, read
+from analysis.pairs import vantage
+from analysis.timestamps import nanoseconds, rfc3339
+
+
+@dataclass(frozen=True)
+class View:
+    """What one capture shows. `packets` has its counts, without the packets themselves."""
+
+    capture: Capture
+    packets: Packets
+    connections: pd.DataFrame
+    lookups: pd.DataFrame
+
+    @property
+    def files(self) -> list[dict[str, Any]]:
+        """The capture's files as report.json has them."""
+        return [
+            {"name": name, "sha256": digest(path), "bytes": path.stat().st_size, "packets": count}
+            for name, path, count in zip(self.capture.files, self.capture.paths, self.packets.counts, strict=True)
+        ]
+
+
+def view(number: int, capture: Capture) -> View:
+    """Read one capture; `number` is its place among all of them.
+
+    Raises:
+        CaptureError: tshark is not installed.
+
+    """
+    packets = read(capture.files, capture.root)
+    end = ended(capture, packets)
+    rows = connections(packets.table, packets.unreachable, end)
+    names = np.array([*capture.files, ""], dtype=object)
+    for frame, place in (("frame", ""), ("proof", "proof_")):
+        index, numbers = packets.places(rows[frame])
+        rows[f"{place}file"], rows[f"{place}frame"] = names[index], numbers
+    holding = set(packets.places(packets.table.loc[packets.table["dns"], "frame"])[0])
+    lookups = dns.lookups(dns.messages((capture.files[index], capture.paths[index]) for index in sorted(holding)), end)
+    for table in (rows, lookups):
+        _say_where(table, number, capture)
+    packets.table, packets.unreachable = packets.table.iloc[:0], packets.unreachable.iloc[:0]
+    return View(capture, packets, rows, lookups)
+
+
+def ended(capture: Capture, packets: Packets) -> int:
+    """Give when a capture ended, ns since the epoch: by its record, or with its last packet."""
+    recorded = capture.record.get("ended")
+    return max(nanoseconds(recorded) if recorded else 0, packets.last or 0)
+
+
+def _say_where(table: pd.DataFrame, number: int, capture: Capture) -> None:
+    ends = ("client", "server") if "client" in table else ("src", "dst")
+    table["vantage"] = vantage(table[ends[0]], table[ends[1]], capture.target.get("addresses", []))
+    table["capture_number"], table["capture"] = number, capture.name
+    table["target"], table["interface"] = capture.target_name, capture.interface
+    table["inside"] = capture.target_name if capture.is_loopback else ""
+    table["scope"] = capture.target.get("uid", "") if capture.is_loopback else ""
+
+
+def digest(file: Path) -> str:
+    """Give a file's SHA-256, as its record has it."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def described(view: View) -> dict[str, Any]:
+    """Give report.json's entry for one capture: what its record says, and what its packets say."""
+    capture, packets, record = view.capture, view.packets, view.capture.record
+    files = view.files
+    entry: dict[str, Any] = {"name": capture.name}
+    if record:
+        target = capture.target
+        entry |= {"target": {key: target[key] for key in ("namespace", "pod", "uid")}, "interface": capture.interface}
+    entry |= {
+        "files": files,
+        "linktype": packets.linktype,
+        "packets": packets.packets,
+        "bytes": packets.bytes,
+        "first": rfc3339(packets.first) if packets.first is not None else None,
+        "last": rfc3339(packets.last) if packets.last is not None else None,
+        **{key: record.get(key) for key in ("kernel_dropped", "interface_dropped") if record.get(key) is not None},
+        "skipped": dict(sorted(packets.skipped.items())),
+    }
+    if packets.truncated_at:
+        entry["truncated_at"] = packets.truncated_at
+    if problems := [*filter(None, [capture.problem]), *_problems(view, files)]:
+        entry["problems"] = problems
+    return entry
+
+
+def _problems(view: View, files: list[dict[str, Any]]) -> list[str]:
+    capture = view.capture
+    problems = [f"{name}: {reason.rstrip('.')}" for name, reason in sorted(view.packets.unreadable.items())]
+    here = {Path(file["name"]).name: file for file in files}
+    for recorded in capture.record.get("files", ()):
+        name = recorded["name"]
+        if name not in here:
+            problems.append(f"{capture.name}/{name} was captured and is not here")
+        elif here[name]["sha256"] != recorded["sha256"]:
+            problems.append(f"{capture.name}/{name} is not what was captured: its SHA-256 differs from its record's")
+    return problems
