@@ -1,0 +1,75 @@
+"""What is installed can do its work and no more, and is gone without a trace when it is removed."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+NAMESPACE = "snoopy-operator"
+DEPLOY = Path(__file__).parents[2] / "deploy"
+
+
+@pytest.mark.parametrize(
+    ("account", "may", "what"),
+    [
+        ("snoopy-resolve", "yes", ("list", "pods", "-A")),
+        ("snoopy-resolve", "yes", ("create", "secrets")),
+        ("snoopy-resolve", "no", ("get", "secrets")),
+        ("snoopy-resolve", "no", ("create", "secrets", "-n", "default")),
+        ("snoopy-resolve", "no", ("create", "pods", "--subresource=exec")),
+        ("snoopy-workflow", "yes", ("create", "workflowtaskresults.argoproj.io")),
+        ("snoopy-workflow", "no", ("get", "pods")),
+        ("snoopy-workflow", "no", ("get", "secrets")),
+    ],
+)
+@pytest.mark.usefixtures("installation")
+def test_least_privilege(kubectl: Any, account: str, may: str, what: tuple[str, ...]) -> None:
+    who = f"--as=system:serviceaccount:{NAMESPACE}:{account}"
+    where = () if "-n" in what or "-A" in what else ("-n", NAMESPACE)
+    command = ("auth", "can-i", *what, *where, who)
+    answer = kubectl.ask(*command)
+    assert answer == may
+
+
+def test_nothing_is_left(kubectl: Any, installation: Any) -> None:
+    def kinds(where: str) -> str:
+        return ",".join(kubectl("api-resources", "--verbs=list", where, "-o", "name").split())
+
+    def ours() -> list[str]:
+        label = ("-l", "app.kubernetes.io/part-of=snoopy", "-o", "name")
+        inside = kubectl("get", kinds("--namespaced=true"), "-n", NAMESPACE, "-o", "name")
+        return [*kubectl("get", kinds("--namespaced=false"), *label).split(), *inside.split()]
+
+    assert {f"namespace/{NAMESPACE}", "deployment.apps/minio", "configmap/artifact-repositories"} <= set(ours())
+    installation.undeploy()
+    try:
+        assert ours() == []
+    finally:
+        installation.deploy()
+
+
+def test_an_object_store_that_exists(kubectl: Any, installation: Any, snoopy: Any, shop: Any, tmp_path: Path) -> None:
+    """The overlay s3, after its file is edited and its Secret made, as its comment says."""
+    minio, keys = DEPLOY / "overlays/quick-start/minio.yaml", ("accesskey=elsewhere", "secretkey=of-its-own")
+    secret = ("create", "secret", "generic", "snoopy-s3", *(f"--from-literal={key}" for key in keys))
+    service = minio.read_text().replace("type: NodePort", "type: ClusterIP").replace(", nodePort: 30910", "")
+    kubectl(*secret, "-n", shop.namespace)
+    kubectl("apply", "-n", shop.namespace, "-f", "-", input=service)
+    kubectl("rollout", "status", "deployment/minio", "-n", shop.namespace, "--timeout=120s")
+
+    shutil.copytree(DEPLOY, tmp_path / "deploy")
+    config = tmp_path / "deploy/overlays/s3/artifact-repositories.yaml"
+    endpoint = f"endpoint: minio.{shop.namespace}:9000\n      insecure: true"
+    config.write_text(config.read_text().replace("endpoint: s3.example.com", endpoint))
+    installation.undeploy()
+    try:
+        kubectl("apply", "-k", str(config.parent))
+        kubectl(*secret, "-n", NAMESPACE)
+        asked = ("--namespaces", shop.namespace, "--selector", "part=shop", "--duration", "2s")
+        done = snoopy("submit", *asked, "--wait")
+        assert done.returncode == 0, done.stderr
+        assert len(snoopy.report(done.stdout.strip(), tmp_path / "report")["targets"]) == 3
+    finally:
+        installation.undeploy()
+        installation.deploy()
