@@ -41,7 +41,7 @@ format: .venv/ready ## Format the code
 	$(BIN)/ruff format
 
 .PHONY: manifests
-manifests: .venv/ready ## Write the WorkflowTemplate to deploy/base
+manifests: .venv/ready ## Write the WorkflowTemplate for deploy
 	$(BIN)/snoopy manifests
 
 .PHONY: lock
@@ -79,7 +79,7 @@ cluster-images: ## Build the two images and load them on the nodes of make clust
 
 .PHONY: cluster-test
 cluster-test: .venv/ready cluster cluster-images ## The tests on that cluster; on yours: KUBECONFIG=... pytest tests/cluster
-	eval "$$($(KUBERNETES) env)" && $(BIN)/pytest tests/cluster
+	eval "$$($(KUBERNETES) env)" && $(BIN)/pytest tests/cluster tests/workflows
 
 .PHONY: cluster-down
 cluster-down: ## Stop that cluster and leave no trace but its programs and state

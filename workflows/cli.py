@@ -167,7 +167,7 @@ def analyse_command(paths: tuple[Path, ...], out: Path, show: bool) -> None:
 @click.option(
     "--out",
     type=click.Path(file_okay=False, allow_dash=True, path_type=Path),
-    default=Path("deploy/base"),
+    default=Path("deploy/components/campaign-namespace"),
     show_default=True,
     help="The directory to write to; - is standard output.",
 )

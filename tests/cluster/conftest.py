@@ -105,12 +105,21 @@ class Installation:
         return open_store(open_cluster(NAMESPACE)).bucket
 
     def outside(self) -> str:
-        """Give the object store's address on a node, once it answers there: no tunnel is needed then."""
+        """Give the object store an address on a node, for what uses no tunnel, once it answers there."""
+        labels, ports = {"app.kubernetes.io/name": "minio"}, [{"port": 9000}]
+        service = {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "minio-outside"},
+            "spec": {"type": "NodePort", "selector": labels, "ports": ports},
+        }
+        self._kubectl("apply", "-n", NAMESPACE, "-f", "-", input=json.dumps(service))
+        port = self._kubectl.get("service", "minio-outside", "-n", NAMESPACE)["spec"]["ports"][0]["nodePort"]
         node = self._kubectl.items("nodes")[0]["status"]["addresses"]
         host = next(each["address"] for each in node if each["type"] == "InternalIP")
         with socket.socket() as probe:
-            eventually("the node port answers", lambda: probe.connect_ex((host, 30910)) == 0)
-        return f"{host}:30910"
+            eventually("the node port answers", lambda: probe.connect_ex((host, port)) == 0)
+        return f"{host}:{port}"
 
     @contextmanager
     def pods(self, manifest: Path, namespace: str) -> Iterator[str]:

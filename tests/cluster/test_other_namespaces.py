@@ -22,10 +22,8 @@ def test_a_prepared_namespace(kubectl: Any, shop: Any, tmp_path: Path) -> None:
     config = (DEPLOY / "overlays/quick-start/artifact-repositories.yaml").read_text()
     (team / "artifact-repositories.yaml").write_text(config.replace("minio:9000", f"minio.{NAMESPACE}:9000"))
     kubectl("apply", "-k", str(team))
-    for kind, name in (("secret", "snoopy-s3"), ("workflowtemplate", "capture-campaign")):
-        copied = kubectl.get(kind, name, "-n", NAMESPACE)
-        copied["metadata"] = {"name": name}
-        kubectl("apply", "-n", shop.namespace, "-f", "-", input=json.dumps(copied))
+    copied = kubectl.get("secret", "snoopy-s3", "-n", NAMESPACE) | {"metadata": {"name": "snoopy-s3"}}
+    kubectl("apply", "-n", shop.namespace, "-f", "-", input=json.dumps(copied))
 
     def campaign(namespace: str) -> dict[str, Any]:
         values = {"namespaces": namespace, "pods": "*", "duration": "2s"}

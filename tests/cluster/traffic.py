@@ -26,6 +26,8 @@ def connect(address: str) -> str:
         answer.read()
     except ConnectionRefusedError:
         return "refused"
+    except TimeoutError:
+        return "timed out"
     finally:
         connection.close()
     return "succeeded" if answer.status == http.HTTPStatus.OK else str(answer.status)

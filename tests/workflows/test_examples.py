@@ -12,7 +12,7 @@ from workflows.userfile import load
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 PYTHON = sorted(set(EXAMPLES.glob("*.py")) - {EXAMPLES / "demo.py"})  # the demo needs no cluster
-TEMPLATE = ROOT / "deploy/base/capture-campaign.yaml"
+TEMPLATE = ROOT / "deploy/components/campaign-namespace/capture-campaign.yaml"
 
 
 @pytest.mark.parametrize("path", PYTHON, ids=lambda path: path.stem)
