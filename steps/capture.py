@@ -7,14 +7,15 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import click
 
 from steps import iperf, namespaces
 from steps.interface import Capture
 from steps.namespaces import NamespaceError, NetworkNamespace
+from steps.options import input_options
 from steps.plan import (
+    SCRATCH,
     CampaignInput,
     CaptureRecord,
     InvalidInputError,
@@ -23,10 +24,16 @@ from steps.plan import (
     campaign_input,
     pcaps_prefix,
 )
-from steps.uploads import PresignedPost, UploadError, Uploads
+from steps.uploads import PresignedPost, UploadError, Uploads, put_record
 
-SPOOL = Path("/tmp/snoopy/spool")  # noqa: S108 - an emptyDir of the capture's own pod
-EXIT_CODES: dict[Outcome, int] = {"captured": 0, "no_traffic": 0, "pod_deleted": 6, "upload_failed": 7}
+#: What the step ends with, the worst last.
+EXIT_CODES: dict[Outcome, int] = {
+    "captured": 0,
+    "no_traffic": 0,
+    "pod_deleted": 6,
+    "upload_failed": 7,
+    "capture_failed": 1,
+}
 
 
 def capture_target(  # noqa: PLR0913 - a target has this many independent parts
@@ -80,26 +87,21 @@ def interfaces(asked: CampaignInput) -> list[str]:
 def record_failure(
     target: Target, asked: CampaignInput, error: NamespaceError, *, uploads: Uploads, prefix: str
 ) -> None:
-    """Leave a record of a target whose network namespace could not be entered. Raises UploadError."""
+    """Leave a record for every tool of a target whose network namespace could not be entered. Raises UploadError."""
     gone = isinstance(error, namespaces.NoProcessError)
-    record = CaptureRecord(
-        target=target,
-        interface=asked.interface,
-        tool="tcpdump",
-        arguments=[],
-        outcome="pod_deleted" if gone else "capture_failed",
-        reason=str(error),
-        exit_code=error.exit_code,
-    )
-    key = f"{prefix}{target.directory}_{asked.interface}/capture.json"
-    uploads.put(key, record.model_dump_json(by_alias=True, indent=1).encode())
-
-
-def input_options(command: Any) -> Any:
-    """Give a click command an option per field of CampaignInput, with its description and default."""
-    for name, field in reversed(CampaignInput.model_fields.items()):
-        command = click.option(f"--{name}", name, help=field.description)(command)
-    return command
+    tools = [(interface, interface, "tcpdump") for interface in interfaces(asked)]
+    tools += [("iperf3", "", "iperf3")] if "iperf3" in asked.tool else []
+    for directory, interface, tool in tools:
+        record = CaptureRecord(
+            target=target,
+            interface=interface,
+            tool=tool,
+            arguments=[],
+            outcome="pod_deleted" if gone else "capture_failed",
+            reason=str(error),
+            exit_code=error.exit_code,
+        )
+        put_record(uploads, f"{prefix}{target.directory}_{directory}/", record)
 
 
 @click.command()
@@ -125,7 +127,9 @@ def main(campaign: str, namespace: str, target: str, uid: str, node: str, **valu
         except NamespaceError as error:
             record_failure(here, asked, error, uploads=uploads, prefix=prefix)
             sys.exit(_say(error, error.exit_code))
-        records = capture_target(here, inside, asked, uploads=uploads, prefix=prefix, spool=SPOOL, stop=stop)
+        records = capture_target(
+            here, inside, asked, uploads=uploads, prefix=prefix, spool=SCRATCH / "spool", stop=stop
+        )
     except InvalidInputError as error:
         sys.exit(_say(error, 2))
     except UploadError as error:
@@ -146,7 +150,8 @@ def _summary(records: Sequence[CaptureRecord]) -> int:
             f"{record.target.name} {record.interface or record.tool}: {record.outcome}, {record.packets} packets in "
             f"{len(record.files)} files{drops}{': ' + record.reason if record.reason else ''}"
         )
-    return max(EXIT_CODES.get(record.outcome, 1) for record in records)
+    ranked = list(EXIT_CODES)
+    return EXIT_CODES[max((record.outcome for record in records), key=ranked.index)]
 
 
 if __name__ == "__main__":

@@ -6,11 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import urllib3
+import yaml
 from kubernetes import client, config
 
 
 class ClusterError(Exception):
-    """The Kubernetes API refused, or could not be reached; the message is one sentence."""
+    """The Kubernetes API refused, with an HTTP status, or could not be reached; the message is one sentence."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 def connect(context: str | None = None) -> client.ApiClient:
@@ -22,6 +27,9 @@ def connect(context: str | None = None) -> client.ApiClient:
             config.load_kube_config(context=context)  # type: ignore[no-untyped-call]
     except config.ConfigException as error:
         raise ClusterError(f"no Kubernetes cluster is configured: {error}") from None
+    except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:  # as the file's shape breaks it
+        name = os.environ.get("KUBECONFIG", "~/.kube/config")
+        raise ClusterError(f"KUBECONFIG: {name!r}: it cannot be read as a kubeconfig: {type(error).__name__}") from None
     return client.ApiClient()
 
 
@@ -31,7 +39,7 @@ def explained(doing: str) -> Iterator[None]:
     try:
         yield
     except client.ApiException as error:
-        raise ClusterError(f"cannot {doing}: {_message(error)}") from None
+        raise ClusterError(f"cannot {doing}: {_message(error)}", error.status) from None
     except (urllib3.exceptions.HTTPError, OSError) as error:
         reason = getattr(error, "reason", None) or error
         raise ClusterError(f"cannot {doing}: the Kubernetes API cannot be reached: {type(reason).__name__}") from None

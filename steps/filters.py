@@ -1,9 +1,22 @@
-"""Check a capture filter before anything is created for it."""
+"""Check what a campaign's tools are told, before anything is created for it."""
 
 import shutil
 import subprocess
 
-from steps.plan import InvalidInputError
+from steps.plan import CampaignInput, InvalidInputError
+from steps.tools import IPERF3, command
+
+
+def check_input(asked: CampaignInput) -> bool:
+    """Check a campaign's filter and iperf3's arguments; False when the filter could not be checked here.
+
+    Raises:
+        InvalidInputError: one of them is wrong.
+
+    """
+    if asked.arguments:
+        command(IPERF3, asked.arguments)
+    return not asked.filter or check(asked.filter)
 
 
 def check(text: str) -> bool:

@@ -15,17 +15,15 @@ from steps import tcpdump
 from steps.chunks import READ, Chunk, Chunks, NotPcapError
 from steps.namespaces import NetworkNamespace
 from steps.plan import CampaignInput, CapturedFile, CaptureRecord, Outcome, Target
-from steps.uploads import UploadError, Uploads
+from steps.uploads import UploadError, Uploads, put_record
 
 #: A chunk with packets in it is uploaded at this age, in seconds: what a killed node may lose.
 CHUNK_AGE = 10
 #: How long a pod's last process may outlive its interface, in seconds.
 POD_ENDING = 5
-#: tcpdump gets packets from the kernel up to a second late (its read timeout), and would end without them.
-FLUSH = 1.2
 #: How long tcpdump may take to end when asked, in seconds.
 GRACE = 5
-#: How long files that the object store would not take are offered again, in seconds; and when asked to stop.
+#: How long after its end a capture offers the object store what that would not take, in seconds; and when stopped.
 PATIENCE, LAST_PATIENCE = 120, 15
 TICK = 0.2
 
@@ -62,7 +60,8 @@ class Capture:
         self._messages = tcpdump.Messages()
         self._full = threading.Event()
         self._ended_because = self._broken = ""
-        self._unsaved: dict[Path, str] = {}
+        self._ended_at: float | None = None
+        self._unsaved: dict[Path, str] = {}  # chunks in the spool, and why the store would not take them
 
     def run(self, stop: threading.Event) -> CaptureRecord:
         """Capture until a limit is reached, the pod ends or `stop` is set; give the record, as it was uploaded.
@@ -72,37 +71,35 @@ class Capture:
 
         """
         self._spool.mkdir(parents=True)
+        command = self._namespace.enter("tcpdump", *self.record.arguments)
         with (
-            subprocess.Popen(
-                self._namespace.enter("tcpdump", *self.record.arguments),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-            ) as process,
-            ThreadPoolExecutor(max_workers=3) as threads,  # two that watch; the third uploads, one by one
+            # A group of its own: a terminal's Ctrl-C is ours to handle.
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, process_group=0) as process,
+            ThreadPoolExecutor(max_workers=2) as watchers,
+            ThreadPoolExecutor(max_workers=1) as uploader,
         ):
             if not (process.stdout and process.stderr):
                 raise AssertionError("pipes were asked for")
             pipe = process.stdout.fileno()
             chunks = Chunks(pipe, self._spool, size=self._asked.chunk, seconds=CHUNK_AGE, limit=self._asked.bytes)
             tasks = [
-                threads.submit(self._listen, process.stderr),
-                threads.submit(self._watch, process, chunks, stop),
+                watchers.submit(self._listen, process.stderr),
+                watchers.submit(self._watch, process, chunks, stop),
             ]
             for chunk in self._kept(chunks):
                 self._count(chunk)
-                tasks.append(threads.submit(self._save, chunk.path))
+                self._unsaved[chunk.path] = ""
+                tasks.append(uploader.submit(self._save, stop))
             while os.read(pipe, READ):  # past a limit: or tcpdump would wait for a reader, and not end
                 self._full.set()
             for task in tasks:
                 task.result()
-        self._save_again(stop)
+        while self._unsaved and not self._out_of_time(stop):
+            time.sleep(1)
+            self._save(stop)
         self._conclude(process.returncode)
-        self.put_record()
+        put_record(self._uploads, self._prefix, self.record)
         return self.record
-
-    def put_record(self) -> None:
-        """Upload the record as it stands. Raises UploadError."""
-        self._uploads.put(self._prefix + "capture.json", self.record.model_dump_json(by_alias=True, indent=1).encode())
 
     def _kept(self, chunks: Chunks) -> Iterator[Chunk]:
         try:
@@ -118,7 +115,7 @@ class Capture:
                 self.record.listening = rfc3339(time.time_ns())
                 self.listening.set()
                 with suppress(UploadError):  # the store may be back when the capture ends
-                    self.put_record()
+                    put_record(self._uploads, self._prefix, self.record)
 
     def _watch(self, process: subprocess.Popen[bytes], chunks: Chunks, stop: threading.Event) -> None:
         """End tcpdump when there is a reason to; insist when it does not end."""
@@ -133,12 +130,14 @@ class Capture:
                 if self._ended_because:
                     ending, chunks.until = now, time.time_ns()
                     self.record.ended = rfc3339(chunks.until)
-            elif now > ending + FLUSH + GRACE:
+            elif now > ending + tcpdump.FLUSH + GRACE:
                 process.kill()
-            elif now > ending + FLUSH or self._full.is_set():
+            elif now > ending + tcpdump.FLUSH or self._full.is_set():
                 process.terminate()
             with suppress(subprocess.TimeoutExpired):
                 process.wait(TICK)
+        self._ended_at = time.monotonic()
+        self.record.ended = self.record.ended or rfc3339(time.time_ns())
 
     def _reason_to_end(self, stop: threading.Event, *, over: bool) -> str:
         if stop.is_set():
@@ -165,26 +164,25 @@ class Capture:
             record.first = record.first or rfc3339(chunk.first)
             record.last = rfc3339(chunk.last)
 
-    def _save(self, path: Path) -> None:
-        """Upload a chunk and free its space; what the store would not take stays for another try."""
-        try:
-            self._uploads.put(self._prefix + path.name, path.read_bytes())
-        except UploadError as error:
-            self._unsaved[path] = str(error)
-        else:
-            self._unsaved.pop(path, None)
+    def _save(self, stop: threading.Event) -> None:
+        """Upload chunks in order and free their space, until the store refuses one: it is offered again later."""
+        for path in list(self._unsaved):
+            if self._out_of_time(stop):
+                return
+            try:
+                self._uploads.put(self._prefix + path.name, path.read_bytes())
+            except UploadError as error:
+                self._unsaved[path] = str(error)
+                return
+            del self._unsaved[path]
             path.unlink()
 
-    def _save_again(self, stop: threading.Event) -> None:
-        begun = time.monotonic()
-        while self._unsaved and time.monotonic() < begun + (LAST_PATIENCE if stop.is_set() else PATIENCE):
-            time.sleep(1)
-            for path in list(self._unsaved):
-                self._save(path)
+    def _out_of_time(self, stop: threading.Event) -> bool:
+        patience = LAST_PATIENCE if stop.is_set() else PATIENCE
+        return self._ended_at is not None and time.monotonic() > self._ended_at + patience
 
     def _conclude(self, exit_code: int) -> None:
         record = self.record
-        record.ended = record.ended or rfc3339(time.time_ns())
         record.exit_code = exit_code
         record.kernel_dropped = self._messages.dropped("kernel")
         record.interface_dropped = self._messages.dropped("interface")
@@ -193,7 +191,7 @@ class Capture:
     def _outcome(self, *, failed: bool) -> tuple[Outcome, str]:
         record = self.record
         if self._unsaved:
-            reason = next(iter(self._unsaved.values()))
+            reason = next(filter(None, self._unsaved.values()), "there was no time left")
             return (
                 "upload_failed",
                 f"{len(self._unsaved)} of {len(record.files)} files could not be uploaded: {reason}",
@@ -204,6 +202,8 @@ class Capture:
             return "capture_failed", self._broken or self._messages.reason()
         if not record.packets:
             return "no_traffic", "no packet was seen"
+        if record.packets >= self._asked.packets:
+            return "captured", f"it reached its limit of {self._asked.packets} packets"
         return "captured", "" if self._ended_because == TIME_OVER else self._ended_because
 
     def _pod_is_ending(self) -> bool:

@@ -12,7 +12,7 @@ from analysis.timestamps import rfc3339
 from steps.namespaces import NetworkNamespace
 from steps.plan import CampaignInput, CapturedFile, CaptureRecord, Target
 from steps.tools import IPERF3, command
-from steps.uploads import UploadError, Uploads
+from steps.uploads import UploadError, Uploads, put_record
 
 TICK = 0.2
 
@@ -37,8 +37,10 @@ def run(  # noqa: PLR0913 - a run has this many independent parts
         target=target, interface="", tool="iperf3", arguments=argv[1:], outcome="capturing", listening=_now()
     )
     with suppress(UploadError):  # the store may be back when it ends
-        _put(uploads, prefix, record)
-    with subprocess.Popen(namespace.enter(*argv), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        put_record(uploads, prefix, record)
+    with subprocess.Popen(
+        namespace.enter(*argv), stdout=subprocess.PIPE, stderr=subprocess.PIPE, process_group=0
+    ) as process:
         output, cut = _output(process, asked.duration, stop)
     record.ended, record.exit_code = _now(), process.returncode
     # Its exit code does not tell: with --json it is 0 for a refused connection, and 1 for a server that we ended.
@@ -51,12 +53,8 @@ def run(  # noqa: PLR0913 - a run has this many independent parts
         uploads.put(prefix + "iperf3.json", output)
         digest = hashlib.sha256(output).hexdigest()
         record.files.append(CapturedFile(name="iperf3.json", sha256=digest, bytes=len(output), packets=0))
-    _put(uploads, prefix, record)
+    put_record(uploads, prefix, record)
     return record
-
-
-def _put(uploads: Uploads, prefix: str, record: CaptureRecord) -> None:
-    uploads.put(prefix + "capture.json", record.model_dump_json(by_alias=True, indent=1).encode())
 
 
 def _output(process: subprocess.Popen[bytes], seconds: float, stop: threading.Event) -> tuple[bytes, str]:

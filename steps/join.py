@@ -13,9 +13,8 @@ from analysis.analyse import analyse
 from analysis.captures import CaptureError
 from analysis.timestamps import rfc3339
 from steps.objects import Bucket, ObjectStoreError, repository_from_environment
-from steps.plan import pcaps_prefix, reports_prefix
+from steps.plan import SCRATCH, pcaps_prefix, reports_prefix
 
-OUT = Path("/tmp/snoopy")  # noqa: S108 - an emptyDir of the step's own pod
 CAPTURED = {"captured", "no_traffic"}
 INCOMPLETE = 3
 
@@ -66,7 +65,7 @@ def main(campaign: str, namespace: str, *, unless_reported: bool) -> None:
         if unless_reported and (why := _why_no_report_is_needed(bucket, namespace, campaign)):
             click.echo(why)
             return
-        report = join(bucket, namespace, campaign, OUT)
+        report = join(bucket, namespace, campaign, SCRATCH)
     except (ObjectStoreError, CaptureError) as error:
         click.echo(f"join: {error}", err=True)
         sys.exit(1)

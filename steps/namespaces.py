@@ -66,11 +66,15 @@ def of_pod(uid: str, name: str, proc: Path = HOST_PROC) -> NetworkNamespace:
         HostNetworkError: the pod uses the node's own network.
 
     """
-    for mark in (f"pod{uid}", f"pod{uid.replace('-', '_')}"):
-        if inside := _marked_namespace(mark, proc):
-            if _identity(inside.path) == _identity(proc / "1/ns/net"):
-                raise HostNetworkError(f"pod {name} uses its node's network: it has no network namespace to capture in")
-            return inside
+    host = _identity(proc / "1")
+    marks = (f"pod{uid}", f"pod{uid.replace('-', '_')}")
+    found = [each for mark in marks for each in _namespaces(mark, proc)]
+    # A runtime's own helper may be in the pod's cgroup and on the node's network: CRI-O's conmon.
+    inside = next((each for each in found if _identity(each.path.parents[1]) != host), None)
+    if inside:
+        return inside
+    if found:
+        raise HostNetworkError(f"pod {name} uses its node's network: it has no network namespace to capture in")
     raise NoProcessError(f"pod {name} (uid {uid}) has no process on this node: it ended, or runs on another node")
 
 
@@ -81,26 +85,31 @@ def of_container(container: str, proc: Path = HOST_PROC) -> NetworkNamespace:
         NoProcessError: no process of the container runs here.
 
     """
-    if inside := re.fullmatch("[0-9a-f]{6,64}", container) and _marked_namespace(container, proc):
-        return inside
+    if re.fullmatch("[0-9a-f]{6,64}", container):
+        for inside in _namespaces(container, proc):
+            return inside
     raise NoProcessError("no container here has an ID that begins so, in six or more hexadecimal digits")
 
 
-def _marked_namespace(mark: str, proc: Path) -> NetworkNamespace | None:
-    process = next(_processes(mark, proc), None)
-    return NetworkNamespace(process / "ns/net", mark, proc) if process else None
+def _namespaces(mark: str, proc: Path) -> Iterator[NetworkNamespace]:
+    """Give the network namespaces of marked processes; one that is just ending has none."""
+    for process in _processes(mark, proc):
+        if _identity(process):
+            yield NetworkNamespace(process / "ns/net", mark, proc)
 
 
-def _identity(namespace: Path) -> object:
-    """Give what two paths to one namespace share; where it may not be read, something like nothing else."""
+def _identity(process: Path) -> object:
+    """Give what two processes of one network share: None of one that ended, like nothing else what may not be read."""
     try:
-        return namespace.readlink()
+        return (process / "ns/net").readlink()
     except PermissionError:
         return object()
+    except OSError:
+        return None
 
 
 def _processes(mark: str, proc: Path) -> Iterator[Path]:
-    """Find processes by their cgroup, oldest first: a pod's first one, pause, lives as long as its network."""
+    """Find processes by their cgroup, the lowest number first: most often pause, which lives as long as the pod."""
     numbers = sorted(int(entry.name) for entry in proc.iterdir() if entry.name.isdigit())
     return (proc / str(pid) for pid in numbers if _marked(proc / str(pid), mark))
 

@@ -14,6 +14,7 @@ import yaml
 from minio import Minio
 from minio.datatypes import PostPolicy
 from minio.error import MinioException, S3Error
+from minio.helpers import check_bucket_name
 from urllib3.util import Retry, Timeout
 
 from steps.plan import Plan, pcaps_prefix
@@ -40,19 +41,31 @@ class Repository:
     insecure: bool = False
 
     def client(self, http: urllib3.PoolManager | None = None) -> Minio:
-        """Give a client. The region is given, so that signing asks nobody."""
+        """Give a client. The region is given, so that signing asks nobody.
+
+        Raises:
+            ObjectStoreError: the endpoint or the bucket's name cannot be one.
+
+        """
         patient = urllib3.PoolManager(
             timeout=Timeout(connect=5, read=60),
             retries=Retry(total=2, backoff_factor=0.3, status_forcelist=(502, 503)),
         )
-        return Minio(
-            self.endpoint,
-            access_key=self.access_key,
-            secret_key=self.secret_key,
-            region=self.region,
-            secure=not self.insecure,
-            http_client=http or patient,
-        )
+        try:
+            check_bucket_name(self.bucket)
+            return Minio(
+                self.endpoint,
+                access_key=self.access_key,
+                secret_key=self.secret_key,
+                region=self.region,
+                secure=not self.insecure,
+                http_client=http or patient,
+            )
+        except ValueError as error:
+            raise ObjectStoreError(
+                f"endpoint: {self.endpoint!r}, bucket: {self.bucket!r}: {error}; the artifact repository needs"
+                " HOST or HOST:PORT without a scheme (insecure: true is http), and S3's name of a bucket"
+            ) from None
 
 
 def repository(text: str, access_key: str, secret_key: str) -> Repository:
@@ -65,8 +78,8 @@ def repository(text: str, access_key: str, secret_key: str) -> Repository:
     try:
         s3 = yaml.safe_load(text)["s3"]
         return Repository(
-            endpoint=s3["endpoint"],
-            bucket=s3["bucket"],
+            endpoint=str(s3["endpoint"]),
+            bucket=str(s3["bucket"]),
             access_key=access_key,
             secret_key=secret_key,
             region=s3.get("region") or "us-east-1",
@@ -123,6 +136,11 @@ class Bucket:
                 answer.close()
                 answer.release_conn()
 
+    def remove(self, key: str) -> None:
+        """Remove an object, if it is there. Raises ObjectStoreError."""
+        with self._explained():
+            self._client.remove_object(self.where.bucket, key)
+
     def keys(self, prefix: str) -> list[str]:
         """List the keys below a prefix, in order. Raises ObjectStoreError."""
         with self._explained():
@@ -155,7 +173,7 @@ class Bucket:
             raise ObjectStoreError(self._sentence(error.code or "no code")) from None
         except (urllib3.exceptions.HTTPError, MinioException, OSError) as error:
             raise ObjectStoreError(
-                f"the object store at {self.where.endpoint} cannot be reached: {type(error).__name__}"
+                f"the object store at {self.where.endpoint} cannot be reached: {_reason(error)}"
             ) from None
 
     def _sentence(self, code: str) -> str:
@@ -166,6 +184,14 @@ class Bucket:
             case "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "AccessDenied":
                 return f"the object store at {where.endpoint} refuses the keys of Secret snoopy-s3: {code}"
         return f"the object store at {where.endpoint} answered {code}"
+
+
+def _reason(error: BaseException) -> str:
+    """Give the operating system's words, where it is the cause: other messages hold addresses of objects in memory."""
+    failed = getattr(error, "reason", None) or error  # what urllib3 gave up on, after its tries
+    cause = failed.__cause__ or failed
+    said = (cause.strerror or str(cause)) if isinstance(cause, OSError) else ""
+    return said or type(failed).__name__
 
 
 def upload_policies(where: Repository, plan: Plan) -> dict[str, str]:

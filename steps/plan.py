@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -17,6 +18,9 @@ from pydantic import (
 )
 
 DAY, MIB = 86_400, 1024**2
+SHORTEST = 0.1
+#: The one directory that a step's pod can write: an emptyDir of its own.
+SCRATCH = Path("/tmp/snoopy")  # noqa: S108 - as said
 UNITS = {"d": DAY, "h": 3600, "m": 60, "s": 1, "ms": 0.001}
 
 
@@ -37,10 +41,10 @@ def seconds(text: object) -> float:
 
 
 def within_a_day(text: object) -> float:
-    """Read a duration that is more than nothing and at most a day."""
+    """Read a duration that is long enough to see a packet, and at most a day."""
     duration = seconds(text)
-    if not 0 < duration <= DAY:
-        raise ValueError("more than 0s and at most 1d is allowed")
+    if not SHORTEST <= duration <= DAY:
+        raise ValueError("at least 100ms and at most 1d is allowed")
     return duration
 
 
@@ -113,7 +117,7 @@ class CampaignInput(BaseModel):
     chunk: Size = Field(
         ByteSize(8 * MIB),
         ge=MIB,
-        le=100 * MIB,
+        le=32 * MIB,
         description="A capture is uploaded in pieces of this size, while it runs",
     )
     tool: Literal["tcpdump", "iperf3", "tcpdump+iperf3"] = Field(
@@ -133,8 +137,10 @@ class CampaignInput(BaseModel):
     @model_validator(mode="after")
     def _is_safe_text(self) -> Self:
         for name in ("selector", "filter", "arguments"):
-            if "{{" in getattr(self, name):
-                raise ValueError(f"{name}: {getattr(self, name)!r} holds '{{{{', which Argo would expand")
+            if "{{" in getattr(self, name) or "\0" in getattr(self, name):
+                raise ValueError(
+                    f"{name}: {getattr(self, name)!r}: neither '{{{{', which Argo would expand, nor NUL is allowed"
+                )
         if self.filter.lstrip().startswith("-"):
             raise ValueError(f"filter: {self.filter!r} starts with '-', as an option would, not a filter")
         return self
@@ -144,6 +150,11 @@ class CampaignInput(BaseModel):
         if ("iperf3" in self.tool) != bool(self.arguments):
             raise ValueError(f"arguments: {self.arguments!r}: iperf3 needs them and tcpdump takes none (see filter)")
         return self
+
+    @classmethod
+    def defaults(cls) -> dict[str, str]:
+        """Give the parameters of a campaign that says nothing yet."""
+        return {**campaign_input({"pods": "*"}).parameters(), "pods": ""}
 
     def parameters(self) -> dict[str, str]:
         """Give the input as Argo parameters: every value as the text that this model reads back."""

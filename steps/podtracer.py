@@ -3,7 +3,7 @@
 import signal
 import subprocess
 import sys
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO
@@ -13,7 +13,11 @@ import click
 from steps import namespaces
 from steps.namespaces import HOST_PROC, NamespaceError
 from steps.plan import InvalidInputError, seconds
-from steps.tools import TOOLS, command
+from steps.tcpdump import FLUSH
+from steps.tools import TCPDUMP, TOOLS, command
+
+#: How long a tool may take to end when its time is over, in seconds.
+GRACE = 5
 
 
 class Duration(click.ParamType[float]):
@@ -67,6 +71,8 @@ def run(  # noqa: PLR0913, PLR0917 - a command has this many options
         argv = command(TOOLS[tool], arguments)
         inside = namespaces.of_pod(uid or _uid(namespace, pod), name, _proc())
         with file.open("wb") if file else nullcontext(sys.stdout.buffer) as output:
+            if timer is not None and tool == TCPDUMP.program:
+                timer += FLUSH
             sys.exit(_run(inside.enter(*argv), output, timer))
     except (InvalidInputError, NamespaceError) as error:
         click.echo(f"podtracer: {error}", err=True)
@@ -78,14 +84,17 @@ def run(  # noqa: PLR0913, PLR0917 - a command has this many options
 
 def _run(argv: list[str], output: IO[bytes], timer: float | None) -> int:
     """Run a command; it gets the signals that we get. Gives its exit code as a shell would."""
-    with subprocess.Popen(argv, stdout=output) as process:
+    # A group of its own: the signals of a terminal reach it once, through us.
+    with subprocess.Popen(argv, stdout=output, process_group=0) as process:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda caught, _: process.send_signal(caught))
         try:
             code = process.wait(timer)
         except subprocess.TimeoutExpired:
             process.terminate()
-            process.wait()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(GRACE)
+            process.kill()
             return 0
     return code if code >= 0 else 128 - code
 

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
-from pathlib import Path
 from time import time_ns
 from typing import Any
 
@@ -12,12 +11,13 @@ from kubernetes import client
 
 from analysis.timestamps import rfc3339
 from steps import filters
-from steps.capture import input_options
 from steps.cluster import ClusterError, connect, explained
 from steps.handover import create_secret, items, put_plan
 from steps.namespaces import NamespaceError, NoSuchPodError
 from steps.objects import Bucket, ObjectStoreError, repository_from_environment
+from steps.options import input_options
 from steps.plan import (
+    SCRATCH,
     CampaignInput,
     Endpoint,
     InvalidInputError,
@@ -28,7 +28,7 @@ from steps.plan import (
     campaign_input,
 )
 
-TARGETS = Path("/tmp/snoopy/targets")  # noqa: S108 - an emptyDir of the step's own pod
+TARGETS = SCRATCH / "targets"
 
 #: Namespaces whose services a report names when it may: the cluster's DNS and API.
 SYSTEM_NAMESPACES = ("default", "kube-system")
@@ -223,7 +223,7 @@ def main(campaign: str, namespace: str, workflow_uid: str, **values: str) -> Non
     """Resolve a campaign's targets inside the cluster, for campaigns that were not resolved when submitted."""
     try:
         asked = campaign_input(values)
-        filters.check(asked.filter)
+        filters.check_input(asked)
         bucket = Bucket(repository_from_environment())
         bucket.check()
         api = connect()

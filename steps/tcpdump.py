@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from steps.plan import CampaignInput
 from steps.tools import TCPDUMP
 
+#: tcpdump gets packets from the kernel up to a second late (its read timeout), and would end without them, in seconds.
+FLUSH = 1.2
+
 
 def command(asked: CampaignInput, interface: str) -> list[str]:
     """Give the command line that writes a pcap with nanoseconds to standard output, packet by packet.
@@ -39,6 +42,7 @@ class Messages:
         return found[0] if found else 0 if captured and by == "interface" else None
 
     def reason(self) -> str:
-        """Give what tcpdump complained of."""
-        complaints = [line for line in self.lines if line.startswith("tcpdump: ") and "listening on" not in line]
+        """Give what tcpdump complained of, or nsenter before it."""
+        programs = ("tcpdump: ", "nsenter: ")
+        complaints = [line for line in self.lines if line.startswith(programs) and "listening on" not in line]
         return complaints[-1] if complaints else "tcpdump ended and did not say why"

@@ -10,14 +10,11 @@ from typing import Protocol
 import urllib3
 from urllib3.util import Retry, Timeout
 
-#: Seven tries in about a minute: an object store that restarts is waited for.
-RETRIES = Retry(
-    total=7,
-    backoff_factor=0.5,
-    backoff_max=20,
-    status_forcelist=(429, 500, 502, 503, 504),
-    allowed_methods=None,
-)
+from steps.plan import CaptureRecord
+
+#: Few and fast: a capture keeps what was not taken, and offers it again.
+RETRIES = Retry(total=2, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504), allowed_methods=None)
+TIMEOUT = Timeout(connect=3, read=20)
 TYPES = {
     ".json": "application/json",
     ".pcap": "application/vnd.tcpdump.pcap",
@@ -36,6 +33,11 @@ class Uploads(Protocol):
         """Store an object, replacing what had its key. Raises UploadError."""
 
 
+def put_record(uploads: Uploads, prefix: str, record: CaptureRecord) -> None:
+    """Store a capture's record beside its files. Raises UploadError."""
+    uploads.put(prefix + "capture.json", record.model_dump_json(by_alias=True, indent=1).encode())
+
+
 class PresignedPost:
     """Uploads with a policy that was signed for one prefix, as S3's browser-based uploads define it.
 
@@ -45,7 +47,7 @@ class PresignedPost:
     def __init__(self, policy: str, retries: Retry = RETRIES) -> None:
         parsed = json.loads(policy)
         self._url, self._fields = parsed["url"], parsed["fields"]
-        self._http = urllib3.PoolManager(retries=retries, timeout=Timeout(connect=5, read=60))
+        self._http = urllib3.PoolManager(retries=retries, timeout=TIMEOUT)
 
     def put(self, key: str, data: bytes) -> None:
         """Store an object under a key that the policy covers."""

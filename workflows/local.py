@@ -2,12 +2,14 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,7 +36,7 @@ def find(text: str) -> NetworkNamespace:
     kind, _, name = text.partition(":")
     try:
         match kind:
-            case "netns" if (NETNS / name).exists():
+            case "netns" if name and "/" not in name and (NETNS / name).exists():
                 return NetworkNamespace(NETNS / name)
             case "pid" if name.isdigit() and (PROC / name).exists():
                 return NetworkNamespace(PROC / name / "ns/net")
@@ -47,14 +49,19 @@ def find(text: str) -> NetworkNamespace:
     )
 
 
-def plan(texts: Sequence[str], asked: CampaignInput, name: str) -> tuple[Plan, list[NetworkNamespace]]:
+def plan(texts: Sequence[str], asked: CampaignInput, out: Path, name: str) -> tuple[Plan, list[NetworkNamespace]]:
     """Plan a campaign on targets of this machine; give it with each target's network namespace, in order.
 
     Raises:
-        InvalidInputError: a target or the filter is wrong, or there is no right to enter network namespaces.
+        InvalidInputError: a target, the filter or `out` is wrong, or there is no right to enter network namespaces.
 
     """
-    filters.check(asked.filter)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InvalidInputError(f"out: {str(out)!r}: a new or empty directory is needed, or reports would mix")
+    for text in texts:
+        if texts.count(text) > 1:
+            raise InvalidInputError(f"target: {text!r}: it is given {texts.count(text)} times")
+    filters.check_input(asked)
     namespaces = [find(text) for text in texts]
     if os.geteuid():
         raise InvalidInputError("run --local must be run by root: it enters network namespaces")
@@ -67,8 +74,10 @@ def plan(texts: Sequence[str], asked: CampaignInput, name: str) -> tuple[Plan, l
     ), namespaces
 
 
-def run(plan: Plan, namespaces: Sequence[NetworkNamespace], out: Path, stop: threading.Event) -> dict[str, Any]:
+def run(plan: Plan, namespaces: Sequence[NetworkNamespace], out: Path) -> dict[str, Any]:
     """Capture at every target at once, and report; captures and reports go into `out`. Gives the report.
+
+    Ctrl-C ends the captures early; they are reported all the same.
 
     Raises:
         UploadError: `out` cannot be written.
@@ -79,7 +88,11 @@ def run(plan: Plan, namespaces: Sequence[NetworkNamespace], out: Path, stop: thr
     store = Directory(out)
     store.put("plan.json", plan.model_dump_json(by_alias=True, indent=1).encode())
     prefix = pcaps_prefix(plan.namespace, plan.campaign)
-    with TemporaryDirectory(prefix="snoopy-") as spool, ThreadPoolExecutor(len(plan.targets)) as threads:
+    with (
+        _interrupted() as stop,
+        TemporaryDirectory(prefix="snoopy-") as spool,
+        ThreadPoolExecutor(len(plan.targets)) as threads,
+    ):
         captures = [
             threads.submit(
                 capture_target,
@@ -98,6 +111,17 @@ def run(plan: Plan, namespaces: Sequence[NetworkNamespace], out: Path, stop: thr
     return analyse([out], out, reported=rfc3339(time.time_ns()))
 
 
+@contextmanager
+def _interrupted() -> Iterator[threading.Event]:
+    """Give an event that Ctrl-C sets, in place of ending the program."""
+    event = threading.Event()
+    before = signal.signal(signal.SIGINT, lambda *_: event.set())
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _target(text: str, namespace: NetworkNamespace) -> Target:
     """Describe a network namespace as a plan does a pod; its inode is what tells it from another of that name."""
     kind, _, name = text.partition(":")
@@ -106,7 +130,7 @@ def _target(text: str, namespace: NetworkNamespace) -> Target:
     return Target(
         namespace=kind,
         pod=name,
-        uid=str(namespace.path.stat().st_ino),
+        uid=f"{namespace.path.stat().st_ino:08x}",
         node=socket.gethostname(),
         addresses=[address for address in addresses if not _is_everywhere(address)],
     )

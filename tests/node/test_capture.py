@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import pytest
 
+from analysis.timestamps import nanoseconds
 from steps.capture import capture_target
 from steps.namespaces import NetworkNamespace
 from steps.plan import CaptureRecord, Target, campaign_input
@@ -103,7 +104,9 @@ def test_a_number_of_packets_is_exact(tmp_path: Path, hosts: Any) -> None:
     client, server = hosts
     with Run(tmp_path, server, duration="10s", packets="7") as run:
         ping(client, server.address, 20)
-    assert run.records[0].packets == packets(run.path("000001.pcap")) == 7
+    (record,) = run.records
+    assert record.packets == packets(run.path("000001.pcap")) == 7
+    assert record.reason == "it reached its limit of 7 packets"
 
 
 def test_bytes_are_never_exceeded(tmp_path: Path, hosts: Any) -> None:
@@ -120,6 +123,21 @@ def test_no_traffic_is_said(tmp_path: Path, hosts: Any) -> None:
     with Run(tmp_path, hosts[1], duration="0.3s") as run:
         pass
     assert run.records[0].outcome == "no_traffic"
+
+
+def test_the_end_is_when_the_last_packet_could_be_seen_not_when_it_was_stored(tmp_path: Path, hosts: Any) -> None:
+    class Slow(Directory):
+        def put(self, key: str, data: bytes) -> None:
+            time.sleep(1)
+            super().put(key, data)
+
+    client, server = hosts
+    with Run(tmp_path, server, uploads=Slow(tmp_path / "objects"), duration="20s", packets="4") as run:
+        ping(client, server.address, 5)
+    (record,) = run.records
+    assert record.last
+    assert record.ended
+    assert nanoseconds(record.ended) - nanoseconds(record.last) < 1_500_000_000
 
 
 def test_an_interface_that_does_not_exist_is_the_reason(tmp_path: Path, hosts: Any) -> None:

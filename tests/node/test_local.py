@@ -1,7 +1,9 @@
 """Campaigns on this machine: the demo's report agrees with the demo's client, and bad targets are one sentence."""
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -73,6 +75,13 @@ def test_a_process_is_a_target_too(tmp_path: Path, hosts: Any) -> None:
         (["netns:no-such-host"], "target: 'netns:no-such-host': no such target here; allowed are netns:NAME"),
         (["pid:0"], "target: 'pid:0': no such target here"),
         (["container:abcdef012345"], "target: 'container:abcdef012345': no container here has an ID that begins so"),
+        (["netns:"], "target: 'netns:': no such target here"),
+        (["netns:../../etc/hostname"], "target: 'netns:../../etc/hostname': no such target here"),
+        (["pid:1", "pid:1"], "target: 'pid:1': it is given 2 times"),
+        (
+            ["pid:1", "--tool", "iperf3", "--arguments", "-s --logfile x"],
+            "arguments: '-s --logfile x': option --logfile",
+        ),
         (["web"], "target: 'web': no such target here; allowed are netns:NAME"),
         (["pid:1", "--filter", "tcp prt"], "filter: 'tcp prt': can't parse filter expression: syntax error"),
         (["pid:1", "--selector", "app=web"], "selector: it chooses pods of a cluster"),
@@ -87,3 +96,24 @@ def test_bad_input_is_one_sentence_and_nothing_is_left(tmp_path: Path, words: li
     assert done.returncode == 2
     assert done.stderr.startswith(f"Error: {sentence}")
     assert not out.exists()
+
+
+def test_reports_never_mix(tmp_path: Path) -> None:
+    (tmp_path / "report.html").write_text("of another campaign")
+    command = [*SNOOPY, "run", "--local", "pid:1", "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"Error: out: '{tmp_path}': a new or empty directory is needed")
+
+
+def test_ctrl_c_ends_the_captures_and_loses_nothing(tmp_path: Path, hosts: Any) -> None:
+    client, server = hosts
+    command = [*SNOOPY, "run", "--local", f"netns:{server.name}", "--filter", "icmp", "--duration", "1h"]
+    with subprocess.Popen([*command, "--out", str(tmp_path)], process_group=0) as campaign:
+        while not list(tmp_path.rglob("capture.json")):
+            assert campaign.poll() is None
+        client.run("ping", "-q", "-c", "20", "-i", "0.02", server.address)
+        os.killpg(campaign.pid, signal.SIGINT)  # as a terminal does
+        assert campaign.wait(60) == 0
+    (capture,) = json.loads((tmp_path / "report.json").read_text())["captures"]
+    assert capture["packets"] == 40

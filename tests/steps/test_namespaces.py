@@ -72,3 +72,16 @@ def test_a_container_that_is_not_here(proc: Path, container: str) -> None:
     process(proc, 1100, CGROUPS["containerd, cgroupfs, v2"], "7")
     with pytest.raises(NoProcessError, match="six or more hexadecimal digits"):
         of_container(container, proc)
+
+
+def test_a_runtimes_helper_in_the_pods_cgroup_is_not_the_pod(proc: Path) -> None:
+    process(proc, 1100, f"0::/kubepods/pod{UID}/conmon", "1")  # CRI-O with conmon_cgroup = "pod"
+    process(proc, 1200, CGROUPS["containerd, cgroupfs, v2"], "7")
+    assert of_pod(UID, "shop/web", proc).path == proc / "1200/ns/net"
+
+
+def test_a_process_that_is_just_ending_has_no_network(proc: Path) -> None:
+    process(proc, 1100, CGROUPS["containerd, cgroupfs, v2"], "7")
+    (proc / "1100/ns/net").unlink()
+    with pytest.raises(NoProcessError):
+        of_pod(UID, "shop/web", proc)

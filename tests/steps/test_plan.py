@@ -26,11 +26,19 @@ def test_what_is_no_duration_is_refused(text: object) -> None:
     [
         ({}, "selector, pods, owners or nodes must say which pods to capture (pods: '*' for all)"),
         ({"pods": "a", "duration": "5x"}, "duration: '5x': a duration such as 30s, 1m30s, 2h or 1d is needed"),
-        ({"pods": "a", "duration": "2d"}, "duration: '2d': more than 0s and at most 1d is allowed"),
+        ({"pods": "a", "duration": "2d"}, "duration: '2d': at least 100ms and at most 1d is allowed"),
         ({"pods": "a", "packets": "0"}, "packets: '0': input should be greater than or equal to 1"),
         ({"pods": "a", "filter": "-z id"}, "filter: '-z id' starts with '-', as an option would, not a filter"),
         ({"pods": "a", "filter": " -w x"}, "filter: ' -w x' starts with '-', as an option would, not a filter"),
-        ({"pods": "a", "filter": "{{x}}"}, "filter: '{{x}}' holds '{{', which Argo would expand"),
+        (
+            {"pods": "a", "filter": "{{x}}"},
+            "filter: '{{x}}': neither '{{', which Argo would expand, nor NUL is allowed",
+        ),
+        (
+            {"pods": "a", "filter": "a\0b"},
+            "filter: 'a\\x00b': neither '{{', which Argo would expand, nor NUL is allowed",
+        ),
+        ({"pods": "a", "duration": "1ms"}, "duration: '1ms': at least 100ms and at most 1d is allowed"),
         ({"pods": "a", "interface": "e;id"}, "interface: 'e;id': it should match pattern '^[\\w.@:-]{1,15}$'"),
         ({"pods": "a", "tool": "nc"}, "tool: 'nc': input should be 'tcpdump', 'iperf3' or 'tcpdump+iperf3'"),
         ({"pods": "a", "tool": "iperf3"}, "arguments: '': iperf3 needs them and tcpdump takes none (see filter)"),

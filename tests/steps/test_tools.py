@@ -3,7 +3,7 @@
 import pytest
 
 from steps import filters
-from steps.plan import InvalidInputError
+from steps.plan import InvalidInputError, campaign_input
 from steps.tools import IPERF3, TCPDUMP, Tool, command
 
 
@@ -46,6 +46,14 @@ def test_dangerous_options_are_refused(tool: Tool, arguments: str) -> None:
 )
 def test_arguments_are_split_as_a_shell_quotes_them(tool: Tool, arguments: str, words: list[str]) -> None:
     assert command(tool, arguments) == [tool.program, *tool.always, *words]
+
+
+def test_a_campaigns_tools_are_checked_before_anything_is_created() -> None:
+    assert filters.check_input(campaign_input({"pods": "*", "filter": "udp"}))
+    with pytest.raises(InvalidInputError, match=r"^filter: 'tcp prt': .*syntax error"):
+        filters.check_input(campaign_input({"pods": "*", "filter": "tcp prt"}))
+    with pytest.raises(InvalidInputError, match=r"^arguments: .*option --logfile not recognized"):
+        filters.check_input(campaign_input({"pods": "*", "tool": "iperf3", "arguments": "-s --logfile /etc/x"}))
 
 
 @pytest.mark.parametrize("text", ["", "tcp port 80", "portrange 8000-8010", "tcp[tcpflags] & tcp-syn != 0"])
