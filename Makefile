@@ -1,4 +1,4 @@
-# `make. alone lists the targets.
+# `make` alone lists the targets.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -10,22 +10,29 @@ DEBIAN := tcpdump tshark iperf3 iproute2 iputils-ping util-linux
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
+.PHONY: install
+install: .venv/ready ## The snoopy command in .venv, from locked versions: source .venv/bin/activate
+
 .venv/ready: pyproject.toml constraints.txt
-	@for program in tcpdump tshark iperf3 ip ping nsenter; do command -v $$program >/dev/null && continue; \
-	  echo "installing $(DEBIAN)"; apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(DEBIAN) \
-	  </dev/null >/dev/null || { echo "this needs root, or: apt-get install $(DEBIAN)"; exit 1; }; break; done
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 is needed, or a newer one: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --require-hashes --requirement constraints.txt
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
+.PHONY: programs
+programs: ## Install the Debian packages of the programs that demo and test run, where one is missing (as root)
+	@for program in tcpdump tshark iperf3 ip ping nsenter; do command -v $$program >/dev/null && continue; \
+	  echo "installing $(DEBIAN)"; apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(DEBIAN) \
+	  </dev/null >/dev/null || { echo "this needs root on a Debian, or these programs: $(DEBIAN)"; exit 1; }; break; done
+
 .PHONY: demo
-demo: .venv/ready ## Three small hosts on this machine, one campaign, one report: reports/demo/report.html
+demo: .venv/ready programs ## Three small hosts on this machine, one campaign, one report: reports/demo/report.html
 	rm -rf reports/demo
 	$(BIN)/python examples/demo.py reports/demo
 
 .PHONY: test
-test: .venv/ready check ## Everything that needs no cluster (root runs the tests in network namespaces, too)
+test: .venv/ready programs check ## Everything that needs no cluster (root runs the tests in network namespaces, too)
 	$(BIN)/pytest --ignore=tests/cluster
 
 .PHONY: check
@@ -61,8 +68,9 @@ images: ## Build the two images with docker, or with BUILDER=podman
 deploy: ## Install on the cluster of the current kubeconfig; OVERLAY=s3 for a store of your own
 	@kubectl get crd workflows.argoproj.io -o name >/dev/null || { echo "Argo Workflows is not installed \
 	on this cluster, or the cluster cannot be reached: see argo-workflows.readthedocs.io/en/stable/quick-start"; exit 1; }
-	kubectl apply --server-side -k deploy/overlays/$(OVERLAY)
-	kubectl -n snoopy-operator wait --for=condition=Available --all deployment --timeout=180s
+	kubectl apply --server-side --force-conflicts -k deploy/overlays/$(OVERLAY)
+	@for each in $$(kubectl -n snoopy-operator get deployment -o name); do \
+	  kubectl -n snoopy-operator rollout status $$each --timeout=180s || exit 1; done
 
 .PHONY: undeploy
 undeploy: ## Remove everything that deploy installed
@@ -78,8 +86,8 @@ cluster-images: ## Build the two images and load them on the nodes of make clust
 	$(KUBERNETES) image localhost/snoopy:dev . --file deploy/Dockerfile --target snoopy
 
 .PHONY: cluster-test
-cluster-test: .venv/ready cluster cluster-images ## The tests on that cluster; on yours: KUBECONFIG=... pytest tests/cluster
-	eval "$$($(KUBERNETES) env)" && $(BIN)/pytest tests/cluster tests/workflows
+cluster-test: .venv/ready programs cluster cluster-images ## The tests on that cluster; on yours: KUBECONFIG=... pytest tests/cluster
+	eval "$$($(KUBERNETES) env)" && SNOOPY_REQUIRE_CLUSTER=1 $(BIN)/pytest tests/cluster tests/workflows
 
 .PHONY: cluster-down
 cluster-down: ## Stop that cluster and leave no trace but its programs and state

@@ -11,12 +11,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from analysis.captures import find
+from analysis.captures import CONNECTIONS, PAGE, REPORT, Capture, CaptureError, find
 from analysis.report import html
 from analysis.summary import summarise
 from analysis.views import view
 
 WORKERS = 4  # captures read at once; each holds one capture's packets
+BIG = 1 << 27  # bytes of the captures that may be read at once: a packet takes up to ten times its bytes in memory
 COLUMNS = (  # of connections.parquet; `analysis.connections.connections` says what they mean
     *("campaign", "capture", "target", "interface"),
     *("community_id", "src", "src_port", "dst", "dst_port", "proto", "start", "duration_s", "conn_state", "history"),
@@ -38,20 +39,34 @@ def analyse(paths: Sequence[Path], out: Path, *, reported: str | None = None) ->
             says the same whenever it is made.
 
     Raises:
-        CaptureError: a path does not exist or holds no captures, or tshark is not installed.
+        CaptureError: a path does not exist, cannot be read or holds no captures, `out` cannot be written, or tshark
+            is not installed.
 
     """
+    try:
+        return _analyse(paths, out, reported)
+    except OSError as error:
+        raise CaptureError(f"{error.filename or out}: {error.strerror or error}") from None
+
+
+def _analyse(paths: Sequence[Path], out: Path, reported: str | None) -> dict[str, Any]:
     found = find(paths)
     captured = [capture for capture in found.captures if not capture.is_iperf]
-    with ThreadPoolExecutor(min(WORKERS, os.cpu_count() or 1)) as pool:  # tshark does the work, in a process of its own
+    with ThreadPoolExecutor(workers(captured)) as pool:  # tshark does the work, in a process of its own
         views = list(pool.map(view, range(len(captured)), captured))
     report, counted = summarise(found, views)
     out.mkdir(parents=True, exist_ok=True)
     text = json.dumps(report, ensure_ascii=False, indent=1, allow_nan=False)
-    (out / "report.json").write_text(text + "\n", encoding="utf-8")
-    (out / "report.html").write_text(html(report, counted, reported), encoding="utf-8")
-    _write(out / "connections.parquet", [each.connections for each in views], report["campaign"].get("name", ""))
+    (out / REPORT).write_text(text + "\n", encoding="utf-8")
+    (out / PAGE).write_text(html(report, counted, reported), encoding="utf-8")
+    _write(out / CONNECTIONS, [each.connections for each in views], report["campaign"].get("name", ""))
     return report
+
+
+def workers(captures: Sequence[Capture]) -> int:
+    """Say how many captures to read at once: as many as there are cores, and one where they are big."""
+    biggest = max((sum(path.stat().st_size for path in capture.paths) for capture in captures), default=0)
+    return max(1, min(WORKERS, os.cpu_count() or 1, BIG // max(biggest, 1)))
 
 
 def _write(file: Path, tables: Sequence[pd.DataFrame], campaign: str) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,24 @@ from typing import Any
 from analysis.timestamps import nanoseconds
 
 PLAN, RECORD, IPERF = "plan.json", "capture.json", "iperf3.json"
+PRODUCTS = REPORT, PAGE, CONNECTIONS = "report.json", "report.html", "connections.parquet"
+"""The files that `analysis.analyse` writes."""
+SCHEMAS = {  # and what each must have
+    PLAN: ("snoopy.plan/v1", ("campaign", "namespace", "input", "submitted", "targets")),
+    RECORD: ("snoopy.capture/v1", ("target",)),
+}
+NEEDED = {
+    "targets": ("namespace", "pod", "uid"),
+    "left_out": ("namespace", "pod", "reason"),
+    "services": ("namespace", "name", "addresses"),
+    "files": ("name", "sha256"),
+}
 SUFFIXES = (".pcap", ".pcapng", ".cap", ".pcap.gz", ".pcapng.gz")
-MAGICS = {  # pcap with µs and ns in both byte orders, pcap "modified", pcapng
+MAGICS = tuple(  # pcap with µs and ns in both byte orders, pcap "modified", pcapng
     bytes.fromhex(magic)
     for magic in ("a1b2c3d4", "d4c3b2a1", "a1b23c4d", "4d3cb2a1", "a1b2cd34", "34cdb2a1", "0a0d0d0a")
-}
+)
+COMPRESSED = (bytes.fromhex("1f8b"), bytes.fromhex("28b52ffd"))  # gzip, zstd
 
 
 class CaptureError(Exception):
@@ -81,7 +94,7 @@ def find(paths: Sequence[Path]) -> Found:
     another place give the same report.
 
     Raises:
-        CaptureError: a path does not exist, nothing below the paths is a capture, or they hold several plans.
+        CaptureError: a path does not exist, nothing below the paths is a capture, they hold several plans or a bad one.
 
     """
     for path in paths:
@@ -89,17 +102,21 @@ def find(paths: Sequence[Path]) -> Found:
             raise CaptureError(f"{path}: no such file or directory")
     places = [path.resolve() if path.is_dir() else path.parent.resolve() / path.name for path in paths]
     root = Path(os.path.commonpath([p if p.is_dir() else p.parent for p in places] or [Path("/")]))
+    for place in places:
+        if place.is_file() and not _begins_with(place, *MAGICS, *COMPRESSED):
+            raise CaptureError(f"{place.name}: it is no capture: neither pcap nor pcapng, compressed or not")
     files = sorted({file for place in places for file in (place.rglob("*") if place.is_dir() else [place])})
     files = [file for file in files if file.is_file()]
-    folders = {file.parent for file in files if file.name == RECORD}
+    records = {file.parent: record for file in files if file.name == RECORD if (record := _read(file)) is not None}
     alone = [
         file
         for file in files
-        if file.parent not in folders and file.name != PLAN and (file in places or _is_capture(file))
+        if file.parent not in records and (file in places or _is_capture(file)) and file.name not in SCHEMAS
     ]
-    captures = [_recorded(folder, root) for folder in folders]
-    captures += [Capture(_name(file, root), root, (_name(file, root),)) for file in alone]
     plan = _plan([file for file in files if file.name == PLAN])
+    planned = {target["uid"]: target for target in plan.get("targets", ())}
+    captures = [_recorded(folder, root, record, planned) for folder, record in records.items()]
+    captures += [Capture(_name(file, root), root, (_name(file, root),)) for file in alone]
     if not captures and not plan:
         asked = ", ".join(map(str, paths)) or "nothing was given"
         raise CaptureError(f"{asked}: no captures here, neither pcap or pcapng files nor folders with a {RECORD}")
@@ -111,54 +128,67 @@ def _name(path: Path, root: Path) -> str:
 
 
 def _is_capture(file: Path) -> bool:
-    if file.name.endswith(SUFFIXES):
-        return True
+    return file.name.endswith(SUFFIXES) or _begins_with(file, *MAGICS)
+
+
+def _begins_with(file: Path, *magics: bytes) -> bool:
     with file.open("rb") as opened:
-        return opened.read(4) in MAGICS
+        return opened.read(4).startswith(magics)
 
 
-def _recorded(folder: Path, root: Path) -> Capture:
+def _recorded(folder: Path, root: Path, record: dict[str, Any] | str, planned: Mapping[str, Any]) -> Capture:
+    """Make a capture of a folder; of its target the plan knows more (addresses) than the pod that captured it."""
     name = _name(folder, root)
     chunks = sorted(file for file in folder.iterdir() if file.is_file() and _is_capture(file))
     files = tuple(_name(chunk, root) for chunk in chunks)
+    problem = record if isinstance(record, str) else _fault(record)
+    if isinstance(record, str) or problem:
+        return Capture(name, root, files, problem=f"{name}/{RECORD} cannot be read: {problem}")
+    target = record["target"]
+    return Capture(name, root, files, record | {"target": target | planned.get(target["uid"], {})})
+
+
+def _fault(content: dict[str, Any]) -> str:
+    """Say what the analysis lacks in a record or a plan, so that a bad one fails nothing later; empty for none."""
+    parts = {name: content.get(name, ()) for name in NEEDED}
+    if "target" in content:
+        parts["targets"] = [content["target"]]
     try:
-        record = _json(folder / RECORD)
-        _check(record)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        return Capture(name, root, files, problem=f"{name}/{RECORD} cannot be read: {error}")
-    return Capture(name, root, files, record)
-
-
-def _check(record: dict[str, Any]) -> None:
-    """Look at what the analysis needs of a record, so that a bad one is said here and fails nothing later."""
-    if not {"namespace", "pod", "uid"} <= set(record["target"]):
-        raise ValueError("its target has no namespace, pod or uid")
-    if not all({"name", "sha256"} <= set(file) for file in record.get("files", ())):
-        raise ValueError("one of its files has no name or sha256")
-    for key in ("listening", "ended"):
-        if record.get(key):
-            nanoseconds(record[key])
+        for name, entries in parts.items():
+            for entry in entries:
+                if lacking := [key for key in NEEDED[name] if key not in entry]:
+                    return f"one of its {name} has no {', '.join(lacking)}"
+        for key in ("submitted", "listening", "ended"):
+            if content.get(key):
+                nanoseconds(content[key])
+    except (ValueError, TypeError, AttributeError) as error:
+        return str(error)
+    return ""
 
 
 def _plan(files: Iterable[Path]) -> dict[str, Any]:
-    plans = list(files)
+    plans = {file: plan for file in files if (plan := _read(file)) is not None}
     if len(plans) > 1:
-        raise CaptureError(f"{plans[0]} and {plans[1]} are two campaigns: analyse them one at a time")
-    for file in plans:
-        try:
-            plan = _json(file)
-        except ValueError as error:
-            raise CaptureError(f"{file}: not a plan: {error}") from None
-        if plan.get("schema") != "snoopy.plan/v1":
-            raise CaptureError(f"{file}: schema {plan.get('schema')!r} is not snoopy.plan/v1")
-        if lacking := {"campaign", "namespace", "input", "submitted", "targets"} - set(plan):
-            raise CaptureError(f"{file}: not a plan: it has no {', '.join(sorted(lacking))}")
+        one, other, *_ = plans
+        raise CaptureError(f"{one} and {other} are two campaigns: analyse them one at a time")
+    for file, plan in plans.items():
+        if isinstance(plan, str) or (fault := _fault(plan)):
+            raise CaptureError(f"{file}: not a plan: {plan if isinstance(plan, str) else fault}")
         return plan
     return {}
 
 
-def _json(file: Path) -> dict[str, Any]:
-    content = json.loads(file.read_bytes())
-    if not isinstance(content, dict):
-        raise ValueError("it is not a JSON object")  # noqa: TRY004 - a fault of the file, not of a caller
-    return content
+def _read(file: Path) -> dict[str, Any] | str | None:
+    """Read a record or a plan: text says what is wrong with it; None, that another program wrote it."""
+    schema, needed = SCHEMAS[file.name]
+    text = file.read_bytes()
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        return f"it is not JSON: {error}" if b'"snoopy.' in text else None
+    if not isinstance(content, dict) or not str(content.get("schema")).startswith("snoopy."):
+        return None
+    if content["schema"] != schema:
+        return f"its schema {content['schema']!r} is not {schema}"
+    lacking = [key for key in needed if key not in content]
+    return f"it has no {', '.join(lacking)}" if lacking else content

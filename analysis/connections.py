@@ -13,13 +13,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from analysis.community_id import community_id
+from analysis.conversations import ACK, FIN, RST, SYN, Conversations, Mask, Numbers
 from analysis.timestamps import NANOSECONDS
 
-Numbers = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
-
-FIN, SYN, RST, ACK = 1, 2, 4, 16
-EPHEMERAL = 32768  # where Linux's client ports begin (net.ipv4.ip_local_port_range)
 GRACE = NANOSECONDS  # a SYN this close to the capture's end may be answered yet: RFC 6298's first timeout
 OUTCOMES = ("succeeded", "refused", "timed_out", "unreachable", "aborted", "undecided")
 RETRANSMISSIONS = {
@@ -40,13 +36,13 @@ def connections(packets: pd.DataFrame, unreachable: pd.DataFrame, end: int) -> p
         end: when the capture ended, ns since the epoch; what is open then is undecided, not failed.
 
     Returns:
-        Columns proto, src (who opened it), src_port, dst, dst_port, community_id, isn, start (ns), duration_s,
-        conn_state, history, orig_ and resp_ packets, bytes (IP) and payload_bytes, syn_count, rtt_ms,
-        retransmissions_ by kind, the other TCP troubles, reset_by, icmp_code, outcome (empty unless it is an
+        Columns proto, src (who opened it), src_port, dst, dst_port, community_id, isn and resp_isn (-1: not seen),
+        start (ns), duration_s, conn_state, history, orig_ and resp_ packets, bytes (IP) and payload_bytes, syn_count,
+        rtt_ms, retransmissions_ by kind, the other TCP troubles, reset_by, icmp_code, outcome (empty unless it is an
         attempt), and frames of the capture: the first one, and the `proof` of the outcome.
 
     """
-    seen = _Conversations(packets)
+    seen = Conversations(packets)
     table = seen.opened()
     table["community_id"] = [community_id(*row) for row in table[TUPLE].itertuples(index=False, name=None)]
     table["start"] = seen.time[seen.first(seen.every)]
@@ -65,93 +61,12 @@ def connections(packets: pd.DataFrame, unreachable: pd.DataFrame, end: int) -> p
     return table
 
 
-class _Conversations:
-    """Packets as arrays, with the connection of each (`number`) and whether its originator sent it (`up`)."""
-
-    def __init__(self, packets: pd.DataFrame) -> None:
-        codes, self.addresses = pd.factorize(np.concatenate([packets["src"], packets["dst"]]).astype(object))
-        src, dst = np.split(codes.astype(np.int64), 2)
-        src_port, dst_port = packets["src_port"].to_numpy(np.int64), packets["dst_port"].to_numpy(np.int64)
-        self.proto, self.kind = packets["proto"].to_numpy(object), packets["kind"].to_numpy(object)
-        self.time, self.frame = packets["time"].to_numpy(np.int64), packets["frame"].to_numpy(np.int64)
-        self.seq, self.ack = packets["seq"].to_numpy(np.int64), packets["ack"].to_numpy(np.int64)
-        self.payload = packets["payload"].to_numpy(np.int64)
-        self.tcp = self.proto == "tcp"
-        self.flags = np.where(self.tcp, packets["flags"].to_numpy(np.int64), 0)
-        self.every = np.ones(len(packets), dtype=bool)
-        sender, receiver = src << 16 | src_port, dst << 16 | dst_port
-        # TCP by tshark's stream, which a SYN with another initial sequence number begins; others by their ends
-        ends = pd.DataFrame(
-            {
-                "proto": self.proto,
-                "low": np.minimum(sender, receiver),
-                "high": np.maximum(sender, receiver),
-                "stream": packets["stream"].to_numpy(),
-            }
-        )
-        self.number = ends.groupby(list(ends), sort=False).ngroup().to_numpy(np.int64)
-        self.size = int(self.number.max(initial=-1)) + 1
-        self._orient(sender, receiver, src_port, dst_port)
-
-    def _orient(self, sender: Numbers, receiver: Numbers, src_port: Numbers, dst_port: Numbers) -> None:
-        """Find who opened each connection: the SYN's sender; the SYN-ACK's receiver; else by the ports.
-
-        Of a conversation that began before the capture did, the end with a client's port is taken to have opened
-        it where the other end's port is no client's; otherwise the one that is seen first.
-        """
-        syn, answer = self.has(SYN, without=ACK), self.has(SYN | ACK)
-        chosen = self.first(self.every)
-        for better in (answer, syn):
-            row = self.first(better)
-            chosen = np.where(row < len(self.number), row, chosen)
-        by_port = ~syn[chosen] & ~answer[chosen] & (src_port[chosen] < EPHEMERAL) & (dst_port[chosen] >= EPHEMERAL)
-        swap = answer[chosen] | by_port
-        self.flipped = swap & (chosen == self.first(self.every))
-        self.opener = np.where(swap, receiver[chosen], sender[chosen])
-        self.responder = np.where(swap, sender[chosen], receiver[chosen])
-        self.up = sender == self.opener[self.number]
-
-    def opened(self) -> pd.DataFrame:
-        """Give each connection's protocol and ends."""
-        table = pd.DataFrame({"proto": self.proto[self.first(self.every)]}, dtype="str")
-        for name, end in (("src", self.opener), ("dst", self.responder)):
-            table[name] = pd.Series(self.addresses[end >> 16], dtype="str")
-            table[f"{name}_port"] = end & 0xFFFF
-        return table
-
-    def has(self, flags: int, without: int = 0) -> Mask:
-        """Say which packets are TCP's with all of these flags, and none of those without."""
-        matching: Mask = (self.flags & (flags | without) == flags) & self.tcp
-        return matching
-
-    def count(self, mask: Mask) -> Numbers:
-        return np.bincount(self.number[mask], minlength=self.size)
-
-    def total(self, mask: Mask, values: pd.Series) -> Numbers:
-        sums = np.bincount(self.number[mask], values.to_numpy()[mask], minlength=self.size)
-        return sums.astype(np.int64)
-
-    def first(self, mask: Mask) -> Numbers:
-        """Give the row of each connection's first packet in the mask; the number of rows where there is none."""
-        rows = np.full(self.size, len(self.number))
-        found = np.flatnonzero(mask)[::-1]
-        rows[self.number[found]] = found
-        return rows
-
-    def last(self, mask: Mask) -> Numbers:
-        """Give the row of each connection's last packet in the mask; -1 where there is none."""
-        rows = np.full(self.size, -1)
-        found = np.flatnonzero(mask)
-        rows[self.number[found]] = found
-        return rows
-
-
 def _at(values: npt.NDArray[Any], rows: Numbers, default: object) -> npt.NDArray[Any]:
     """Give the values of these rows, and the default for the row (-1, or past the end) that stands for none."""
     return np.append(values, np.array([default], dtype=values.dtype))[rows]
 
 
-def _judge(table: pd.DataFrame, seen: _Conversations, unreachable: pd.DataFrame, end: int) -> None:
+def _judge(table: pd.DataFrame, seen: Conversations, unreachable: pd.DataFrame, end: int) -> None:
     """Add what became of each connection: the handshake, conn_state, the outcome and what proves it."""
     none = len(seen.number)
     syns, answers = seen.has(SYN, without=ACK) & seen.up, seen.has(SYN | ACK) & ~seen.up
@@ -165,6 +80,7 @@ def _judge(table: pd.DataFrame, seen: _Conversations, unreachable: pd.DataFrame,
     table["syn_count"] = seen.count(syns)
     table["isn"] = np.where(syn < none, _at(seen.seq, syn, -1), (_at(seen.ack, answer, 0) - 1) % 2**32)
     table.loc[(syn == none) & (answer == none), "isn"] = -1
+    table["resp_isn"] = _at(seen.seq, answer, -1)
     before_answer = syns & (np.arange(none) < answer[seen.number])
     clear = (answer < none) & (seen.count(before_answer) == 1)
     rtt = (_at(seen.time, answer, 0) - _at(seen.time, syn, 0)) / 1e6
@@ -184,7 +100,7 @@ def _judge(table: pd.DataFrame, seen: _Conversations, unreachable: pd.DataFrame,
 
 
 def _states(
-    seen: _Conversations, syn: Mask, answered: Mask, fins: Sequence[Mask], reset_by: npt.NDArray[Any]
+    seen: Conversations, syn: Mask, answered: Mask, fins: Sequence[Mask], reset_by: npt.NDArray[Any]
 ) -> npt.NDArray[Any]:
     """Give each connection's conn_state, as Zeek's conn.log defines them."""
     proto = seen.proto[seen.first(seen.every)]
@@ -219,7 +135,7 @@ def _icmp(table: pd.DataFrame, unreachable: pd.DataFrame) -> pd.DataFrame:
     return by_isn.fillna(by_ends)
 
 
-def _histories(seen: _Conversations) -> list[str]:
+def _histories(seen: Conversations) -> list[str]:
     """Give each connection's history, as Zeek's: what each side did, in the order in which it did so first.
 
     S SYN, H SYN-ACK, A a bare ACK, D data, F FIN, R RST, T retransmitted data, W zero window, I FIN with RST,

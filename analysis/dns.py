@@ -2,15 +2,17 @@
 
 import asyncio
 from asyncio.subprocess import Process
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyshark
+from pyshark.capture.pipe_capture import PipeCapture
 
+from analysis.stream import opened
 from analysis.timestamps import NANOSECONDS
+from analysis.tshark import StoppedError
 
 FILTER = "dns and not icmp and not icmpv6"  # an ICMP error quotes a question, it does not ask it
 LAYERS = "frame ip ipv6 udp tcp dns"  # what tshark writes out for pyshark: most of pyshark's cost
@@ -29,17 +31,25 @@ MESSAGES = {
     "name": "str",
     "type": "str",
     "rcode": "str",  # empty for a question
-    "file": "str",
-    "frame": "int64",  # number in the file
+    "frame": "int64",  # number in what was read
 }
 ENDS = 4  # two addresses, two ports
 LOOKUP = ["client", "client_port", "server", "server_port", "id", "name", "type"]
 
 
-def messages(files: Iterable[tuple[str, Path]]) -> pd.DataFrame:
-    """Give one row per DNS message in these files, (name, path) each, with the columns MESSAGES."""
-    rows = [{**message, "file": name} for name, path in files for message in _messages(path)]
-    return pd.DataFrame(rows, columns=list(MESSAGES)).astype(MESSAGES)
+def messages(files: Sequence[Path]) -> pd.DataFrame:
+    """Give one row per DNS message in these files (`analysis.stream.opened`), with the columns MESSAGES.
+
+    Raises:
+        StoppedError: tshark ended with an error.
+
+    """
+    return table(_messages(files))
+
+
+def table(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """Make a table of DNS messages, with the columns MESSAGES."""
+    return pd.DataFrame(list(rows), columns=list(MESSAGES)).astype(MESSAGES)
 
 
 def lookups(found: pd.DataFrame, end: int) -> pd.DataFrame:
@@ -51,25 +61,25 @@ def lookups(found: pd.DataFrame, end: int) -> pd.DataFrame:
 
     Returns:
         Columns LOOKUP, asked (ns), tries, latency_ms (first question to first answer), rcode (empty when
-        unanswered), undecided (unanswered, and asked in the capture's last second), search_step (an NXDOMAIN on
-        the way through the search list of resolv.conf, to a name that exists), proof_file and proof_frame (the
-        answer, or the last question).
+        unanswered), undecided (unanswered, and last asked in the capture's last second), search_step (an
+        NXDOMAIN on the way through the search list of resolv.conf, to a name that exists), proof (the frame of the
+        answer, or of the last question).
 
     """
     asked, answered = (found[found["is_answer"] == side].sort_values("time", kind="stable") for side in (False, True))
     questions = asked.groupby(LOOKUP, sort=False)
-    table = questions.agg(asked=("time", "min"), tries=("time", "size"), file=("file", "last"), frame=("frame", "last"))
-    answers = answered.drop_duplicates(LOOKUP).set_index(LOOKUP)[["time", "rcode", "file", "frame"]]
-    answers = answers.rename(columns={"file": "file_answer", "frame": "frame_answer"})
+    times = {"asked": ("time", "min"), "last": ("time", "max"), "tries": ("time", "size")}
+    table = questions.agg(**times, frame=("frame", "last"))
+    answers = answered.drop_duplicates(LOOKUP).set_index(LOOKUP)[["time", "rcode", "frame"]]
+    answers = answers.rename(columns={"frame": "frame_answer"})
     answers = answers.astype({"time": "Int64", "frame_answer": "Int64"})  # a float holds no ns since the epoch
     table = table.join(answers).reset_index()
     is_answered = table["time"].notna()
     table["latency_ms"] = (table["time"] - table["asked"]).astype("float64") / 1e6
     table["rcode"] = table["rcode"].fillna("")
-    table["undecided"] = ~is_answered & (table["asked"] > end - GRACE)
-    table["proof_file"] = table["file_answer"].where(is_answered, table["file"])
-    table["proof_frame"] = table["frame_answer"].where(is_answered, table["frame"]).astype("int64")
-    table = table.drop(columns=["time", "file", "frame", "file_answer", "frame_answer"])
+    table["undecided"] = ~is_answered & (table["last"] > end - GRACE)
+    table["proof"] = table["frame_answer"].where(is_answered, table["frame"]).astype("int64")
+    table = table.drop(columns=["time", "last", "frame", "frame_answer"])
     table["search_step"] = pd.Series(_search_steps(table), dtype="bool")
     return table
 
@@ -100,36 +110,36 @@ def is_step(name: str, existing: str) -> bool:
     return any(tried[:n] == last[:n] and tried[n:][len(tried) - len(last) :] == last[n:] for n in splits)
 
 
-class _FileCapture(pyshark.FileCapture):  # type: ignore[misc]  # pyshark has no types
+class _Stream(PipeCapture):  # type: ignore[misc]  # pyshark has no types
     """One that lets tshark end by itself: pyshark kills it at the end of its output, and then calls that a crash."""
 
     async def _cleanup_subprocess(self, process: Process) -> None:
         if not self._eof_reached:
             process.kill()
-        await process.wait()
+        if await process.wait() and self._eof_reached:
+            raise StoppedError(process.returncode, self._last_error_line or "")
+
+    def close(self) -> None:
+        super(PipeCapture, self).close()  # the pipe is not its own
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[_FileCapture]:
+def _dissected(files: Sequence[Path]) -> Iterator[_Stream]:
     loop = asyncio.new_event_loop()  # its own: pyshark's is shared by all, and belongs to one thread
     try:
-        capture = _FileCapture(
-            str(path),
-            display_filter=FILTER,
-            keep_packets=False,
-            eventloop=loop,
-            custom_parameters=["-J", LAYERS],
-        )
-        try:
-            yield capture
-        finally:
-            capture.close()
+        with opened(files) as stream:
+            options = {"display_filter": FILTER, "custom_parameters": ["-J", LAYERS]}
+            capture = _Stream(stream.fileno(), eventloop=loop, **options)
+            try:
+                yield capture
+            finally:
+                capture.close()
     finally:
         loop.close()
 
 
-def _messages(path: Path) -> Iterator[dict[str, Any]]:
-    with _opened(path) as capture:
+def _messages(files: Sequence[Path]) -> Iterator[dict[str, Any]]:
+    with _dissected(files) as capture:
         for packet in capture:
             ends: dict[str, Any] = {}
             for layer in packet.layers:  # of a tunnel, the innermost addresses

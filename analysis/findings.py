@@ -61,6 +61,9 @@ def _of_targets(targets: Table, left_out: Table) -> Iterator[Finding]:
             severity, code, what = said[target["outcome"]]
             reason = f": {target['reason']}" if target.get("reason") else ""
             yield finding(severity, code, f"{target['namespace']}/{target['pod']} {what}{reason}.")
+        elif target.get("reason"):
+            text = f"{target['namespace']}/{target['pod']} was not captured for the whole time: {target['reason']}."
+            yield finding("warning", "capture_shortened", text)
     for pod in left_out:
         name = f"{pod['namespace']}/{pod['pod']}"
         yield finding("info", "left_out", f"{name} was chosen and left out: {pod['reason']}.")

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from analysis.captures import IPERF, Capture
@@ -16,7 +17,11 @@ def results(capture: Capture, names: Names) -> Iterator[dict[str, Any]]:
     about: dict[str, Any] = {"capture": capture.name, "target": capture.target_name}
     measured = False
     try:
-        for output in _outputs((capture.root / capture.name / IPERF).read_text(errors="replace")):
+        text = (capture.root / capture.name / IPERF).read_text(errors="replace")
+        outputs = list(documents(text))
+        if not outputs:
+            yield about | {"error": f"{IPERF} holds no result"}
+        for output in outputs:
             if output.get("intervals"):
                 yield about | _measured(output, names)
                 measured = True
@@ -28,12 +33,16 @@ def results(capture: Capture, names: Names) -> Iterator[dict[str, Any]]:
         yield about | {"error": f"{IPERF} is not iperf3's JSON: {error!r}"}
 
 
-def _outputs(text: str) -> Iterator[dict[str, Any]]:
-    decoder, rest = json.JSONDecoder(), text.strip()
-    while rest:
-        output, end = decoder.raw_decode(rest)
-        yield output
-        rest = rest[end:].strip()
+def documents(text: str) -> Iterator[dict[str, Any]]:
+    """Give the JSON objects that iperf3 wrote one after the other, up to what is none: it may have been cut off."""
+    decoder, rest = json.JSONDecoder(), text.lstrip()
+    with suppress(ValueError):
+        while rest:
+            document, end = decoder.raw_decode(rest)
+            if not isinstance(document, dict):
+                return
+            yield document
+            rest = rest[end:].lstrip()
 
 
 def _measured(output: dict[str, Any], names: Names) -> dict[str, Any]:

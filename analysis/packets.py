@@ -4,64 +4,17 @@ This module is the only one that knows how packets are read; everything behind i
 """
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from analysis import tshark
-from analysis.timestamps import NANOSECONDS
-
-KINDS = (  # what Wireshark's TCP analysis says of a packet, from the most special: a packet is of the first kind
-    "spurious_retransmission",
-    "fast_retransmission",
-    "retransmission",
-    "out_of_order",
-    "lost_segment",
-    "keep_alive",
-    "duplicate_ack",
-    "zero_window",
-)
-TRANSPORTS = ("tcp", "udp", "sctp")
-FIELDS = (
-    *("frame.number", "frame.time_epoch", "frame.len", "frame.protocols"),
-    *("ip.src", "ip.dst", "ip.len", "ip.frag_offset", "ipv6.src", "ipv6.dst", "ipv6.plen"),
-    *(f"{transport}.{end}port" for transport in TRANSPORTS for end in ("src", "dst")),
-    *("udp.length", "tcp.stream", "tcp.flags", "tcp.seq", "tcp.seq_raw", "tcp.ack_raw", "tcp.len"),
-    *("icmp.type", "icmp.code", "icmpv6.type", "icmpv6.code"),
-    *(f"tcp.analysis.{kind}" for kind in KINDS),
-)
-TEXTS = ("frame.time_epoch", "frame.protocols", "ip.src", "ip.dst", "ipv6.src", "ipv6.dst", "tcp.flags")
-Numbers = npt.NDArray[np.int64]
-LAST_SECOND = 2**63 // NANOSECONDS - 1
-ETHERNET = 14  # bytes of its header
-UNREACHABLE = {"icmp": 3, "icmpv6": 1}  # RFC 792, RFC 4443
-ENDS = {"proto": "str", "src": "str", "src_port": "int32", "dst": "str", "dst_port": "int32"}
-COLUMNS = {
-    "frame": "int64",  # number in the capture, from 1
-    "time": "int64",  # ns since the epoch
-    **ENDS,
-    "bytes": "int64",  # by the IP header
-    "payload": "int64",  # bytes above the transport header
-    "stream": "int64",  # TCP's, by tshark; -1 for others
-    "flags": "int32",
-    "seq": "int64",
-    "ack": "int64",
-    "kind": "str",  # one of KINDS, or nothing
-    "dns": "bool",
-}
-QUOTES = {  # an ICMP "unreachable", and the packet that it answers
-    "frame": "int64",
-    "time": "int64",
-    **ENDS,
-    "seq": "int64",
-    "code": "int32",
-}
+from analysis import dns, tshark
+from analysis.frames import COLUMNS, FIELDS, QUOTES, TEXTS, Frames, Numbers, frames
+from analysis.stream import header, whole
 
 
 @dataclass
@@ -69,13 +22,15 @@ class Packets:
     """One capture, read: `table` has a row per TCP, UDP or SCTP packet, `unreachable` one per ICMP unreachable.
 
     `counts` are the packets that each of the files holds, `skipped` those that are in neither table, by reason;
-    `truncated_at` is the last whole packet of a file that ends in the middle of the next one.
+    `truncated_at` is the last whole packet of a file that ends in the middle of the next one. `messages` has a row
+    per DNS message. `problems` are sentences without their full stop, about the whole; `unreadable` is by file.
     """
 
     table: pd.DataFrame
     unreachable: pd.DataFrame
+    messages: pd.DataFrame
     files: tuple[str, ...]
-    counts: list[int] = field(default_factory=list)
+    counts: list[int]
     linktype: str = ""
     packets: int = 0
     bytes: int = 0
@@ -84,18 +39,16 @@ class Packets:
     skipped: dict[str, int] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
     truncated_at: list[dict[str, Any]] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
 
-    def tally(self, times: pd.Series, lengths: Numbers) -> None:
+    def tally(self, seen: Frames) -> None:
         """Count frames, whatever they hold."""
-        first, last = int(times.min()), int(times.max())
-        self.packets += len(times)
-        self.bytes += int(lengths.sum())
+        first, last = int(seen.times.min()), int(seen.times.max())
+        self.packets += len(seen.times)
+        self.bytes += int(seen.lengths.sum())
         self.first = first if self.first is None else min(first, self.first)
         self.last = last if self.last is None else max(last, self.last)
-
-    def skip(self, reasons: pd.Series) -> None:
-        """Count the frames that have a reason for not being in a table."""
-        for reason, count in reasons[reasons != ""].value_counts().items():
+        for reason, count in seen.reasons[seen.reasons != ""].value_counts().items():
             self.skipped[str(reason)] = self.skipped.get(str(reason), 0) + int(count)
 
     def places(self, frames: pd.Series) -> tuple[Numbers, Numbers]:
@@ -106,25 +59,9 @@ class Packets:
         return index, numbers - ends[index]
 
 
-class Layers(NamedTuple):
-    """What Wireshark's list of a frame's protocols says: the innermost network and transport layers."""
-
-    network: str
-    transport: str
-    icmp: str  # icmp or icmpv6; network and transport are then those of the packet that it quotes
-    dns: bool
-
-
-@cache
-def layers(protocols: str) -> Layers:
-    """Read `eth:ethertype:ip:udp:vxlan:eth:ethertype:ip:tcp`: of a tunnel, the innermost flow is the flow."""
-    names = protocols.split(":")
-    icmp = next((name for name in names if name in UNREACHABLE), "")
-    if icmp and names[-1] == icmp:  # an echo or the like: it quotes nothing
-        return Layers("ip", "", icmp, dns=False)
-    network = next((name for name in reversed(names) if name in {"ip", "ipv6"}), "")
-    transport = next((name for name in reversed(names) if name in TRANSPORTS), "")
-    return Layers(network, transport, icmp, dns="dns" in names and not icmp)
+def unread(files: Sequence[str]) -> Packets:
+    """Give what a capture is of which nothing was read yet."""
+    return Packets(_table([], COLUMNS), _table([], QUOTES), dns.table([]), tuple(files), [0] * len(files))
 
 
 def read(files: Sequence[str], root: Path) -> Packets:
@@ -136,140 +73,75 @@ def read(files: Sequence[str], root: Path) -> Packets:
         CaptureError: tshark is not installed.
 
     """
-    packets = Packets(_table([], COLUMNS), _table([], QUOTES), tuple(files))
-    rows: list[pd.DataFrame] = []
-    quotes: list[pd.DataFrame] = []
+    packets = unread(files)
+    seen: list[Frames] = []
     with tempfile.TemporaryDirectory(prefix="snoopy-") as scratch:
         readable = _readable(packets, root, Path(scratch))
-        for chunk in tshark.fields(readable, FIELDS, TEXTS) if readable else ():
-            text = chunk.reset_index(drop=True)
-            common, layer = _common(text)
-            rows.append(_rows(text, common, layer, packets))
-            quotes.append(_quotes(text, common, layer))
-    packets.table, packets.unreachable = _table(rows, COLUMNS), _table(quotes, QUOTES)
-    unread = sum(packets.counts) - packets.packets
-    if unread > 0:
-        packets.skipped["tshark stopped before them"] = unread
-    elif unread:  # some blocks of pcapng files are no packets: tshark numbers them, capinfos does not count them
-        packets.counts[-1] -= unread
+        try:
+            for chunk in tshark.fields(list(readable.values()), FIELDS, TEXTS) if readable else ():
+                some = frames(chunk)
+                packets.tally(some)
+                seen.append(some)
+        except tshark.StoppedError as error:
+            packets.problems.append(f"not all of its packets could be read: {error}")
+        packets.table = _table([some.packets for some in seen], COLUMNS)
+        packets.unreachable = _table([some.quotes for some in seen], QUOTES)
+        del seen
+        _settle(packets)
+        _read_dns(packets, readable)
     return packets
 
 
-def _readable(packets: Packets, root: Path, scratch: Path) -> list[Path]:
-    """Give the files that hold packets, after counting what is in all of them."""
-    readable = []
-    for name in packets.files:
-        found = tshark.contents(root / name)
-        packets.counts.append(found.packets)
-        packets.linktype = packets.linktype or found.linktype
-        if found.error:
-            packets.unreadable[name] = found.error
-        if found.is_cut:
-            packets.truncated_at.append({"file": name, "frame": found.packets})
-        if found.packets:
-            cut = found.is_cut or found.error
-            readable.append(tshark.whole(root / name, found.packets, scratch) if cut else root / name)
+def _settle(packets: Packets) -> None:
+    """Compare what tshark gave with what capinfos counted."""
+    missing = sum(packets.counts) - packets.packets
+    if missing > 0:
+        packets.skipped["tshark stopped before them"] = missing
+        if not packets.problems:
+            packets.problems.append(f"tshark read {packets.packets} of its {sum(packets.counts)} packets")
+    elif missing:  # some blocks of pcapng files are no packets: tshark numbers them, capinfos does not count them
+        packets.counts[-1] -= missing
+
+
+def _read_dns(packets: Packets, readable: Mapping[str, Path]) -> None:
+    """Dissect the files that hold DNS messages; their frames are numbered in the capture then, as others are."""
+    holding = np.unique(packets.places(packets.table.loc[packets.table["dns"], "frame"])[0])
+    if not len(holding):
+        return
+    try:
+        found = dns.messages([readable[packets.files[index]] for index in holding])
+    except tshark.StoppedError as error:
+        packets.problems.append(f"its DNS messages could not be read: {error}")
+        return
+    counts = np.array(packets.counts)
+    here, everywhere = np.cumsum([0, *counts[holding]]), np.cumsum([0, *counts])
+    place = np.searchsorted(here[1:], found["frame"])
+    packets.messages = found.assign(frame=found["frame"] - here[place] + everywhere[holding[place]])
+
+
+def _readable(packets: Packets, root: Path, scratch: Path) -> dict[str, Path]:
+    """Give the files that hold packets, and where to read them, after counting what is in all of them."""
+    readable: dict[str, Path] = {}
+    head = b""
+    found = tshark.contents([root / name for name in packets.files])
+    for index, (name, content) in enumerate(zip(packets.files, found, strict=True)):
+        packets.linktype = packets.linktype or content.linktype
+        if content.error:
+            packets.unreadable[name] = content.error
+        if content.is_cut:
+            packets.truncated_at.append({"file": name, "frame": content.packets})
+        if not content.packets:
+            continue
+        if readable and not head == header(root / name) != b"":
+            packets.unreadable[name] = "it is no pcap file like those before it, and was left out"
+            continue
+        packets.counts[index] = content.packets
+        head = head or header(root / name)
+        is_damaged = content.is_cut or content.error
+        readable[name] = whole(root / name, content.packets, scratch) if is_damaged else root / name
     return readable
 
 
-def _table(parts: list[pd.DataFrame], columns: dict[str, str]) -> pd.DataFrame:
+def _table(parts: list[pd.DataFrame], columns: Mapping[str, Any]) -> pd.DataFrame:
     empty = pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in columns.items()})
     return pd.concat([part for part in parts if len(part)] or [empty], ignore_index=True)
-
-
-def _innermost(column: pd.Series) -> pd.Series:
-    """Give the last of a field's values: a tunnel's inner packet, or the packet that an ICMP error quotes."""
-    return column.str.rpartition(",")[2] if column.str.contains(",", regex=False).any() else column
-
-
-def _numbers(column: pd.Series, base: int = 10) -> Numbers:
-    """Give the innermost value of a field as a number, -1 where there is none."""
-    if pd.api.types.is_numeric_dtype(column):
-        return np.asarray(column.fillna(-1), dtype=np.int64)
-    codes, texts = pd.factorize(_innermost(column.fillna("")).replace("", "-1"))
-    return np.array([int(text, base) for text in texts], dtype=np.int64)[codes]
-
-
-def _times(column: pd.Series) -> Numbers:
-    """Give ns since the epoch; a damaged time after 2262, which they cannot say, is taken back to that year."""
-    parts = column.fillna("0").str.partition(".")
-    seconds = pd.to_numeric(parts[0]).clip(0, LAST_SECOND).to_numpy(dtype=np.int64)
-    fraction: Numbers = pd.to_numeric(parts[2].replace("", "0")).to_numpy(dtype=np.int64)
-    return np.asarray(seconds * NANOSECONDS + fraction)
-
-
-def _common(text: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Give what rows and quotes share, addresses and ports of the innermost packet; and the layers."""
-    codes, protocols = pd.factorize(text["frame.protocols"].fillna(""))
-    layer = pd.DataFrame([layers(path) for path in protocols], columns=Layers._fields)
-    layer = layer.iloc[codes].reset_index(drop=True)
-    is_v6 = layer["network"] == "ipv6"
-    common = pd.DataFrame({"frame": text["frame.number"], "time": _times(text["frame.time_epoch"])})
-    common["proto"] = layer["transport"]
-    for end in ("src", "dst"):
-        common[end] = _innermost(text[f"ipv6.{end}"]).where(is_v6, _innermost(text[f"ip.{end}"]))
-        common[f"{end}_port"] = _by_transport(layer, {name: f"{name}.{end}port" for name in TRANSPORTS}, text)
-    return common, layer
-
-
-def _by_transport(layer: pd.DataFrame, fields: dict[str, str], text: pd.DataFrame) -> Numbers:
-    return np.select(
-        [layer["transport"] == name for name in fields], [_numbers(text[field]) for field in fields.values()], -1
-    )
-
-
-def _rows(text: pd.DataFrame, common: pd.DataFrame, layer: pd.DataFrame, packets: Packets) -> pd.DataFrame:
-    """Give the TCP, UDP and SCTP packets among the frames, and count all of them."""
-    is_tcp, is_v6 = (layer["transport"] == "tcp").to_numpy(), (layer["network"] == "ipv6").to_numpy()
-    fixed = np.where(is_v6, 40, 0)  # what an IPv6 packet's length leaves out
-    by_header = np.where(is_v6, _numbers(text["ipv6.plen"]), _numbers(text["ip.len"])) + fixed
-    on_wire = text["frame.len"].to_numpy(dtype=np.int64)
-    offloaded = by_header == fixed  # a length of 0: longer than the field can say, to be cut into segments later
-    size = np.where(offloaded, on_wire - ETHERNET, by_header)
-    payload = _by_transport(layer, {"tcp": "tcp.len", "udp": "udp.length"}, text)
-    sctp = size - np.where(is_v6, 40, 20) - 12
-    rows = common.assign(
-        bytes=size,
-        payload=np.select([is_tcp, layer["transport"] == "udp"], [payload, payload - 8], sctp).clip(0),
-        stream=np.where(is_tcp, _numbers(text["tcp.stream"]), -1),
-        flags=_numbers(text["tcp.flags"], base=16),
-        seq=_numbers(text["tcp.seq_raw"]),
-        ack=_numbers(text["tcp.ack_raw"]),
-        kind=np.select([text[f"tcp.analysis.{kind}"].notna() for kind in KINDS], KINDS, ""),
-        dns=layer["dns"],
-    )
-    packets.tally(rows["time"], on_wire)
-    is_flow = (layer["icmp"] == "") & (common["src_port"] >= 0) & (common["dst_port"] >= 0) & (size >= 0)
-    packets.skip(_reasons(text, layer, is_flow | _is_unreachable(text, common, layer)))
-    return rows.loc[is_flow, list(COLUMNS)].astype(COLUMNS)
-
-
-def _reasons(text: pd.DataFrame, layer: pd.DataFrame, used: pd.Series) -> pd.Series:
-    """Say of each frame why it is in no table; empty where it is in one."""
-    fragment = (_numbers(text["ip.frag_offset"]) > 0) | text["frame.protocols"].str.contains("fraghdr", na=False)
-    rules = [
-        (used, ""),
-        (layer["icmp"] != "", "ICMP other than unreachable"),
-        (layer["network"] == "", "not IP"),
-        (layer["transport"] != "", "headers cut short"),
-        (fragment, "IP fragment after the first"),
-    ]
-    conditions, reasons = zip(*rules, strict=True)
-    return pd.Series(np.select(conditions, reasons, "IP without TCP, UDP or SCTP"))
-
-
-def _is_unreachable(text: pd.DataFrame, common: pd.DataFrame, layer: pd.DataFrame) -> pd.Series:
-    is_kind = pd.Series(data=False, index=layer.index)
-    for icmp, number in UNREACHABLE.items():
-        is_kind |= (layer["icmp"] == icmp) & (_numbers(text[f"{icmp}.type"]) == number)
-    return is_kind & (common["src_port"] >= 0) & (common["dst_port"] >= 0)
-
-
-def _quotes(text: pd.DataFrame, common: pd.DataFrame, layer: pd.DataFrame) -> pd.DataFrame:
-    """Give the ICMP unreachable messages among the frames, with the packet that each answers."""
-    is_v6 = layer["icmp"] == "icmpv6"
-    quotes = common.assign(
-        code=np.where(is_v6, _numbers(text["icmpv6.code"]), _numbers(text["icmp.code"])),
-        seq=_numbers(text["tcp.seq"]),  # a quoted packet has no relative numbers, and this is the raw one
-    )
-    return quotes.loc[_is_unreachable(text, common, layer), list(QUOTES)].astype(QUOTES)

@@ -2,7 +2,8 @@
 
 A connection between two captured pods is in both captures; what its originator saw counts. Through a service, the
 client's view (pod -> service) counts, and the server's (pod -> pod) is its translation: the same client address,
-client port and initial sequence number.
+client port and initial sequence number. Where the client's address was translated on the way (masquerading), the
+initial sequence numbers of both ends tell.
 """
 
 from collections.abc import Collection, Iterable
@@ -13,9 +14,11 @@ import pandas as pd
 
 from analysis.connections import OUTCOMES, RETRANSMISSIONS, TROUBLES
 from analysis.names import Names
+from analysis.timestamps import NANOSECONDS
 
 ORIGIN, UNKNOWN, RESPONDER = range(3)  # where a connection was seen: the best vantage first
 CLIENT = ["scope", "proto", "src", "src_port"]
+CLOCKS = 3 * NANOSECONDS  # two nodes' clocks differ by less
 FAILURES = tuple(outcome for outcome in OUTCOMES if outcome not in {"succeeded", "undecided"})
 
 
@@ -46,40 +49,67 @@ def counted(connections: pd.DataFrame, names: Names) -> tuple[pd.DataFrame, pd.D
     """
     key = ["scope", "community_id", "isn"]
     arrived = connections.loc[connections["vantage"] == RESPONDER, [*CLIENT, "isn"]].drop_duplicates()
+    connections = connections.merge(arrived.assign(arrived=True), how="left", on=[*CLIENT, "isn"])
+    connections["arrived"] = connections["arrived"].eq(other=True)
     rows = connections[best_view(connections, key)]
     half = (rows["proto"] == "tcp") & (rows["isn"] < 0)  # its beginning was not seen here; perhaps it was elsewhere
     whole = rows.loc[~half, ["scope", "community_id", "capture_number"]].drop_duplicates()
     double = rows[half].reset_index().merge(whole, on=["scope", "community_id"], suffixes=("", "_whole"))
     rows = rows.drop(double.loc[double["capture_number"] != double["capture_number_whole"], "index"].unique())
     translations = _translations(rows, names)
-    rows = rows.drop(translations["index_server"].unique())
-    rows = rows.merge(arrived.assign(arrived=True), how="left", on=[*CLIENT, "isn"])
-    rows["arrived"] = rows["arrived"].eq(other=True)
-    return rows, translations
+    rows.loc[translations["index"].unique(), "arrived"] = True
+    return rows.drop(translations["index_server"].unique()), translations
 
 
 def _translations(rows: pd.DataFrame, names: Names) -> pd.DataFrame:
-    columns = [*CLIENT, "dst", "dst_port", "isn", "index", "capture_number", "community_id"]
+    """Give the pairs of connections, one its client's view and the other (`_server`) its server's, that are one."""
     numbered = rows.reset_index()
-    client, server = (numbered.loc[numbered["vantage"] == side, columns] for side in (ORIGIN, RESPONDER))
+    client, server = (numbered[numbered["vantage"] == side] for side in (ORIGIN, RESPONDER))
     both = client.merge(server, on=CLIENT, suffixes=("", "_server"))
     both = both[(both["dst"] != both["dst_server"]) | (both["dst_port"] != both["dst_port_server"])]
     same = (both["isn"] == both["isn_server"]) & (both["isn"] >= 0)
-    backend = [names.is_backend(a, b) for a, b in zip(both["dst"], both["dst_server"], strict=True)]
     unsure = (both["isn"] < 0) | (both["isn_server"] < 0)
     other = both["capture_number"] != both["capture_number_server"]
-    return both[other & (same | (unsure & np.array(backend, dtype=bool)))].drop_duplicates("index_server")
+    direct = both[other & (same | (unsure & _is_backend(both, names)))].drop_duplicates("index_server")
+    direct = direct.assign(src_server=direct["src"])
+    free = client[~client["arrived"] & ~client["index"].isin(direct["index"])]
+    return pd.concat([direct, _masqueraded(free, server[~server["index"].isin(direct["index_server"])], names)])
+
+
+def _masqueraded(client: pd.DataFrame, server: pd.DataFrame, names: Names) -> pd.DataFrame:
+    """Find the connections whose server saw another address than the client's, of views that are nothing else's.
+
+    The initial sequence number was the client's choice of 2^32, and the server's answer has one, too; a scanner that
+    uses one for everything, unanswered, is left alone.
+    """
+    numbers = ["isn", "resp_isn"]
+    known = [side[(side["proto"] == "tcp") & (side["isn"] >= 0)] for side in (client, server)]
+    client, server = (side.drop_duplicates(numbers, keep=False) for side in known)
+    both = client.merge(server, on=["scope", "proto", "isn"], suffixes=("", "_server"))
+    answers = both[["resp_isn", "resp_isn_server"]]
+    same = (answers["resp_isn"] == answers["resp_isn_server"]) | (answers.min(axis=1) < 0)
+    direct = (both["dst"] == both["dst_server"]) & (both["dst_port"] == both["dst_port_server"])
+    begin, end = both["start"] - CLOCKS, both["start"] + (both["duration_s"] * NANOSECONDS).astype("int64") + CLOCKS
+    then = (both["start_server"] >= begin) & (both["start_server"] <= end)
+    other = both["capture_number"] != both["capture_number_server"]
+    both = both[same & (direct | _is_backend(both, names)) & then & other]
+    return both[~both.duplicated("index", keep=False) & ~both.duplicated("index_server", keep=False)]
+
+
+def _is_backend(both: pd.DataFrame, names: Names) -> np.ndarray:
+    return np.array([names.is_backend(a, b) for a, b in zip(both["dst"], both["dst_server"], strict=True)], dtype=bool)
 
 
 def described_translations(translations: pd.DataFrame, names: Names) -> list[dict[str, Any]]:
     """Give report.json's translations: what clients called (a service, by name) and what answered, how often."""
-    ends = ["src", "proto", "dst", "dst_port", "dst_server", "dst_port_server"]
+    ends = ["src", "src_server", "proto", "dst", "dst_port", "dst_server", "dst_port_server"]
     described = []
-    for (src, proto, dst, port, server, server_port), group in groups(translations, *ends):
+    for (src, seen, proto, dst, port, server, server_port), group in groups(translations, *ends):
         called = names.party(dst)
         described.append(
             {
                 "client": names.party(src).json(),
+                **({"client_seen_as": names.party(seen).json()} if seen != src else {}),
                 "protocol": proto,
                 "service": called.name if called.kind == "service" else None,
                 "client_view": called.json(int(port)),

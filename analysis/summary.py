@@ -13,12 +13,12 @@ from analysis.captures import Capture, Found
 from analysis.findings import findings
 from analysis.iperf import results
 from analysis.names import Names
+from analysis.outcomes import CAPTURED, worst
 from analysis.timestamps import NANOSECONDS, nanoseconds, rfc3339
 from analysis.views import View, described, view
 
 SCHEMA = "snoopy.report/v1"
-WORST = ("missing", "upload_failed", "capture_failed", "pod_deleted", "captured", "no_traffic")
-"""A target's outcome is the worst of its captures'; an interface without traffic does not hide one that has it."""
+MARGIN = NANOSECONDS  # nodes' clocks differ, and what begins as a capture ends may arrive after it
 
 
 def summarise(found: Found, views: Sequence[View]) -> tuple[dict[str, Any], pd.DataFrame]:
@@ -32,7 +32,8 @@ def summarise(found: Found, views: Sequence[View]) -> tuple[dict[str, Any], pd.D
     names = Names(found.plan, [record["target"] for record in records])
     seen = views or [view(0, Capture("", Path(), ()))]
     every = pd.concat([each.connections for each in seen], ignore_index=True)
-    every["responder_captured"] = _responder_captured(every, records)
+    captures = [described(each) for each in views]
+    every["responder_captured"] = _responder_captured(every, views, captures)
     rows, translations = pairs.counted(every, names)
     lookups = pd.concat([each.lookups for each in seen], ignore_index=True)
     lookups = lookups[pairs.best_view(lookups, ["scope", "client", "client_port", "id", "name", "type"])]
@@ -41,7 +42,7 @@ def summarise(found: Found, views: Sequence[View]) -> tuple[dict[str, Any], pd.D
         "campaign": _campaign(found, views, records),
         "targets": _targets(found.plan, records),
         "left_out": sorted(found.plan.get("left_out", ()), key=lambda pod: (pod["namespace"], pod["pod"])),
-        "captures": [described(each) for each in views],
+        "captures": captures,
         "pairs": pairs.pairs(rows, names),
         "translations": pairs.described_translations(translations, names),
         "dns": _dns(lookups, names),
@@ -85,40 +86,36 @@ def _campaign(found: Found, views: Sequence[View], records: Sequence[dict[str, A
 
 def _targets(plan: dict[str, Any], records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Give the planned targets, and those that only their records name, with the worst of their captures' outcomes."""
-    targets = {target["uid"]: target for target in [*plan.get("targets", ()), *(r["target"] for r in records)]}
+    targets = {target["uid"]: target for target in [*(r["target"] for r in records), *plan.get("targets", ())]}
     entries = []
     for target in sorted(targets.values(), key=lambda t: (t["namespace"], t["pod"], t["uid"])):
-        outcomes = [_outcome(record) for record in records if record["target"]["uid"] == target["uid"]]
-        missing = ("missing", "it left no capture.json: its capture never began, or nothing of it was stored")
-        outcome, reason = min(outcomes or [missing], key=lambda each: WORST.index(each[0]))
+        outcome, reason = worst(record for record in records if record["target"]["uid"] == target["uid"])
         about = {key: target.get(key, "") for key in ("namespace", "pod", "uid", "node")}
         entries.append({**about, "addresses": target.get("addresses", []), "outcome": outcome, "reason": reason})
     return entries
 
 
-def _outcome(record: dict[str, Any]) -> tuple[str, str]:
-    outcome, reason = record.get("outcome"), str(record.get("reason") or "")
-    if outcome == "capturing":
-        stored = "its uploaded chunks are included"
-        return "capture_failed", f"it was cut off and never said how it ended; {stored}"
-    if outcome not in WORST:
-        return "capture_failed", f"its record has an unknown outcome, {outcome!r}"
-    return outcome, reason
-
-
-def _responder_captured(rows: pd.DataFrame, records: Sequence[dict[str, Any]]) -> list[bool]:
+def _responder_captured(rows: pd.DataFrame, views: Sequence[View], captures: Sequence[dict[str, Any]]) -> list[bool]:
     """Say for each connection whether its responder was captured, whole, when it began: would it have been seen?"""
     windows: dict[str, list[tuple[int, int]]] = {}
-    for record in records:
-        whole = record.get("listening") and record.get("ended") and record.get("kernel_dropped") == 0
-        if whole and record.get("interface") != "lo":
-            window = (nanoseconds(record["listening"]), nanoseconds(record["ended"]))
-            for address in record["target"].get("addresses", ()):
+    for each, entry in zip(views, captures, strict=True):
+        record = each.capture.record
+        if _is_whole(record, entry) and not each.capture.is_loopback:
+            window = (nanoseconds(record["listening"]) + MARGIN, nanoseconds(record["ended"]) - MARGIN)
+            for address in each.capture.target.get("addresses", ()):
                 windows.setdefault(address, []).append(window)
     return [
-        any(begin <= start <= end - NANOSECONDS for begin, end in windows.get(address, ()))
+        any(begin <= start <= end for begin, end in windows.get(address, ()))
         for address, start in zip(rows["dst"], rows["start"], strict=True)
     ]
+
+
+def _is_whole(record: dict[str, Any], entry: dict[str, Any]) -> bool:
+    """Say whether a capture has every packet of its time, and all of them could be read."""
+    is_kept = record.get("kernel_dropped") == 0 and record.get("interface_dropped") in {0, None}
+    is_read = not ({"problems", "truncated_at"} & set(entry))
+    ran = record.get("outcome") in CAPTURED and bool(record.get("listening") and record.get("ended"))
+    return is_kept and is_read and ran
 
 
 def _dns(lookups: pd.DataFrame, names: Names) -> list[dict[str, Any]]:

@@ -13,13 +13,24 @@ from typing import IO, Any, NamedTuple
 import pandas as pd
 
 from analysis.captures import CaptureError
+from analysis.stream import opened
 
-CHUNK = 200_000  # packets held as text at once
+CHUNK = 50_000  # packets held as text at once
+AT_ONCE = 500  # files that capinfos is asked about at once
 PREFERENCES = (  # every frame counts where it stands: no waiting for the rest of a datagram or of a message
     *("ip.defragment:FALSE", "ipv6.defragment:FALSE", "tcp.desegment_tcp_streams:FALSE"),
     *("tcp.analyze_sequence_numbers:TRUE", "tcp.calculate_timestamps:FALSE"),
 )
 Process = subprocess.Popen[bytes]
+
+
+class StoppedError(Exception):
+    """tshark ended with an error: its exit code, and the last that it said."""
+
+    def __str__(self) -> str:
+        code, said = self.args
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with {code}"
+        return f"tshark {how}{': ' + said.removeprefix('tshark: ') if said else ''}"
 
 
 class Contents(NamedTuple):
@@ -51,42 +62,48 @@ def version() -> str:
     return found[0].decode() if found else "unknown"
 
 
-def contents(file: Path) -> Contents:
-    """Count the packets of a file, as far as it can be read; only their headers are looked at.
+def contents(files: Sequence[Path]) -> Iterator[Contents]:
+    """Count the packets of files, as far as each can be read; only their headers are looked at.
 
     Raises:
         CaptureError: capinfos is not installed.
 
     """
-    process = _run("capinfos", "-TMrEc", file, stderr=subprocess.PIPE)
+    for start in range(0, len(files), AT_ONCE):
+        some = files[start : start + AT_ONCE]
+        found = _contents(some)
+        yield from found or (_contents([file])[0] for file in some)
+
+
+def _contents(files: Sequence[Path]) -> list[Contents]:
+    """Count the packets of several files, unless there is something to be said of one; then each is asked alone."""
+    process = _run("capinfos", "-TMrEc", *files, stderr=subprocess.PIPE)
     output, errors = (stream.decode(errors="replace") for stream in process.communicate())
-    row = output.rstrip("\n").split("\t")
-    packets, linktype = (int(row[-1]), row[-2]) if row[-1].isdigit() else (0, "")
+    rows = [line.split("\t") for line in output.splitlines()]
+    if not process.returncode and len(rows) == len(files):
+        return [Contents(int(row[-1]), row[-2], is_cut=False, error="") for row in rows]
+    if len(files) > 1:
+        return []
+    packets, linktype = (int(rows[0][-1]), rows[0][-2]) if rows and rows[0][-1].isdigit() else (0, "")
     if before := re.search(r"after reading (\d+) packets", errors):
         packets = int(before[1])
     is_cut = "cut short" in errors
-    error = "" if is_cut or not process.returncode else " ".join(errors.split())
-    error = re.sub(rf'( from)? "{re.escape(str(file))}"', "", error).replace("capinfos: ", "")
-    return Contents(packets, linktype, is_cut, error.replace("capinfos", "Wireshark"))
-
-
-def whole(file: Path, packets: int, directory: Path) -> Path:
-    """Copy the first packets of a file that was cut: what merges files stops at the end of such a one."""
-    copy = directory / f"{packets}-{file.name}"
-    _run("editcap", "-r", file, copy, f"1-{packets}", stderr=subprocess.DEVNULL).communicate()
-    return copy
+    error = "" if is_cut else " ".join(errors.split()) or f"capinfos ended with {process.returncode}"
+    error = re.sub(rf'( from)? "{re.escape(str(files[0]))}"', "", error).replace("capinfos: ", "")
+    return [Contents(packets, linktype, is_cut, error.replace("capinfos", "Wireshark"))]
 
 
 def fields(files: Sequence[Path], names: Sequence[str], texts: Sequence[str]) -> Iterator[pd.DataFrame]:
-    """Give these fields of all packets of the files, as one stream, CHUNK packets at a time.
+    """Give these fields of all packets of the files (`analysis.stream.opened`), CHUNK packets at a time.
 
     A field that occurs several times in a packet is text, with commas; `texts` name the fields that always are.
 
     Raises:
         CaptureError: tshark is not installed.
+        StoppedError: it ended with an error; what it read until then was given.
 
     """
-    with _output(files, names) as output:
+    with opened(files) as stream, _output(stream, names) as output:
         try:
             yield from pd.read_csv(
                 output,
@@ -102,25 +119,27 @@ def fields(files: Sequence[Path], names: Sequence[str], texts: Sequence[str]) ->
 
 
 @contextmanager
-def _output(files: Sequence[Path], names: Sequence[str]) -> Iterator[IO[bytes]]:
+def _output(stream: IO[bytes], names: Sequence[str]) -> Iterator[IO[bytes]]:
+    """Run tshark on a stream; raise StoppedError when all its output was read, and it ended with an error."""
     options = [word for preference in PREFERENCES for word in ("-o", preference)]
     options += [word for name in names for word in ("-e", name)]
     with ExitStack() as stack:
-        source, stdin = files[0], None
-        if len(files) > 1:
-            merge = _run("mergecap", "-a", "-F", "pcapng", "-w", "-", *files, stderr=subprocess.DEVNULL)
-            stack.callback(_end, merge)
-            source, stdin = Path("-"), merge.stdout
         settings = stack.enter_context(tempfile.TemporaryDirectory(prefix="snoopy-"))  # not this user's own
+        errors = stack.enter_context(tempfile.TemporaryFile())
         process = _run(
             "tshark",
-            *("-n", "-r", str(source), "-T", "fields", "-E", "occurrence=a", *options),
-            stdin=stdin,
-            stderr=subprocess.DEVNULL,
+            *("-n", "-r", "-", "-T", "fields", "-E", "occurrence=a", *options),
+            stdin=stream,
+            stderr=errors,
             env={**os.environ, "WIRESHARK_CONFIG_DIR": settings},
         )
+        stream.close()  # it is the process's now: when that ends, whoever feeds it notices
         stack.callback(_end, process)
         yield process.stdout  # type: ignore[misc] # it is a pipe
+        if process.wait():
+            errors.seek(0)
+            said = errors.read().decode(errors="replace").strip().splitlines()
+            raise StoppedError(process.returncode, said[-1] if said else "")
 
 
 def _end(process: Process) -> None:

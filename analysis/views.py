@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from analysis import dns
-from analysis.captures import Capture
+from analysis.captures import Capture, CaptureError
 from analysis.connections import connections
-from analysis.packets import Packets, read
+from analysis.packets import Packets, read, unread
 from analysis.pairs import vantage
 from analysis.timestamps import nanoseconds, rfc3339
 
@@ -35,24 +35,35 @@ class View:
 
 
 def view(number: int, capture: Capture) -> View:
-    """Read one capture; `number` is its place among all of them.
+    """Read one capture; `number` is its place among all of them. One that cannot be analysed has that as a problem.
 
     Raises:
         CaptureError: tshark is not installed.
 
     """
-    packets = read(capture.files, capture.root)
+    try:
+        return _view(number, capture, read(capture.files, capture.root))
+    except CaptureError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever Wireshark and pandas make of it, the report is of the others
+        nothing = unread(capture.files)
+        nothing.problems.append(f"it could not be analysed: {type(error).__name__}: {error}".rstrip(": ."))
+        return _view(number, capture, nothing)
+
+
+def _view(number: int, capture: Capture, packets: Packets) -> View:
     end = ended(capture, packets)
     rows = connections(packets.table, packets.unreachable, end)
     names = np.array([*capture.files, ""], dtype=object)
-    for frame, place in (("frame", ""), ("proof", "proof_")):
-        index, numbers = packets.places(rows[frame])
-        rows[f"{place}file"], rows[f"{place}frame"] = names[index], numbers
-    holding = set(packets.places(packets.table.loc[packets.table["dns"], "frame"])[0])
-    lookups = dns.lookups(dns.messages((capture.files[index], capture.paths[index]) for index in sorted(holding)), end)
+    lookups = dns.lookups(packets.messages, end)
+    for table, frame, place in ((rows, "frame", ""), (rows, "proof", "proof_"), (lookups, "proof", "proof_")):
+        index, numbers = packets.places(table[frame])
+        table[f"{place}file"], table[f"{place}frame"] = names[index], numbers
     for table in (rows, lookups):
         _say_where(table, number, capture)
-    packets.table, packets.unreachable = packets.table.iloc[:0], packets.unreachable.iloc[:0]
+    packets.table, packets.unreachable, packets.messages = (
+        whole.iloc[:0].copy() for whole in (packets.table, packets.unreachable, packets.messages)
+    )
     return View(capture, packets, rows, lookups)
 
 
@@ -104,7 +115,8 @@ def described(view: View) -> dict[str, Any]:
 
 def _problems(view: View, files: list[dict[str, Any]]) -> list[str]:
     capture = view.capture
-    problems = [f"{name}: {reason.rstrip('.')}" for name, reason in sorted(view.packets.unreadable.items())]
+    problems = [f"{capture.name}: {problem}" for problem in view.packets.problems]
+    problems += [f"{name}: {reason.rstrip('.')}" for name, reason in sorted(view.packets.unreadable.items())]
     here = {Path(file["name"]).name: file for file in files}
     for recorded in capture.record.get("files", ()):
         name = recorded["name"]

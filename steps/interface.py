@@ -14,7 +14,7 @@ from analysis.timestamps import rfc3339
 from steps import tcpdump
 from steps.chunks import READ, Chunk, Chunks, NotPcapError
 from steps.namespaces import NetworkNamespace
-from steps.plan import CampaignInput, CapturedFile, CaptureRecord, Outcome, Target
+from steps.plan import CampaignInput, CapturedFile, CaptureRecord, Outcome, Target, as_written
 from steps.uploads import UploadError, Uploads, put_record
 
 #: A chunk with packets in it is uploaded at this age, in seconds: what a killed node may lose.
@@ -143,7 +143,7 @@ class Capture:
         if stop.is_set():
             return "it was stopped"
         if self._full.is_set():
-            return f"it reached its limit of {self._asked.bytes} bytes"
+            return f"it reached its limit of {as_written(self._asked.bytes)}"
         if over:
             return TIME_OVER
         return "" if self._namespace.alive() else POD_DELETED

@@ -1,13 +1,12 @@
 """iperf3 in a target's network namespace: its JSON uploaded, and a record beside it."""
 
 import hashlib
-import json
 import subprocess
 import threading
 import time
 from contextlib import suppress
-from typing import Any
 
+from analysis.iperf import documents
 from analysis.timestamps import rfc3339
 from steps.namespaces import NetworkNamespace
 from steps.plan import CampaignInput, CapturedFile, CaptureRecord, Target
@@ -44,7 +43,7 @@ def run(  # noqa: PLR0913 - a run has this many independent parts
         output, cut = _output(process, asked.duration, stop)
     record.ended, record.exit_code = _now(), process.returncode
     # Its exit code does not tell: with --json it is 0 for a refused connection, and 1 for a server that we ended.
-    results = _results(output)
+    results = list(documents(output.decode(errors="replace")))
     measured = any(result.get("intervals") for result in results)
     error = next((result["error"] for result in results if "error" in result), "it gave no result")
     record.outcome = "captured" if measured else "capture_failed"
@@ -67,17 +66,6 @@ def _output(process: subprocess.Popen[bytes], seconds: float, stop: threading.Ev
             if not cut and (stop.is_set() or time.monotonic() > deadline):
                 cut = "it was stopped" if stop.is_set() else "its time was over"
                 process.terminate()
-
-
-def _results(output: bytes) -> list[dict[str, Any]]:
-    """Read iperf3's JSON: one result, or of a server one per test, one after the other."""
-    text, decoder, results = output.decode(errors="replace").strip(), json.JSONDecoder(), []
-    with suppress(ValueError):  # what follows is no result
-        while text:
-            result, end = decoder.raw_decode(text)
-            results.append(result)
-            text = text[end:].strip()
-    return results
 
 
 def _now() -> str:

@@ -3,19 +3,18 @@
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
 from analysis.analyse import analyse
-from analysis.captures import CaptureError
+from analysis.captures import PRODUCTS, CaptureError
+from analysis.outcomes import not_captured
 from analysis.timestamps import rfc3339
 from steps.objects import Bucket, ObjectStoreError, repository_from_environment
 from steps.plan import SCRATCH, pcaps_prefix, reports_prefix
 
-CAPTURED = {"captured", "no_traffic"}
 INCOMPLETE = 3
 
 
@@ -32,18 +31,9 @@ def join(bucket: Bucket, namespace: str, campaign: str, out: Path) -> dict[str, 
         bucket.download(pcaps_prefix(namespace, campaign), Path(scratch))
         bucket.download(f"{reports}plan.json", Path(scratch))
         report = analyse([Path(scratch)], out, reported=rfc3339(time.time_ns()))
-    for path in sorted(path for path in out.iterdir() if path.is_file()):
-        bucket.put(reports + path.name, path.read_bytes())
+    for name in PRODUCTS:
+        bucket.put(reports + name, (out / name).read_bytes())
     return report
-
-
-def not_captured(report: Mapping[str, Any]) -> list[str]:
-    """Give a sentence for each target that was not captured to its end."""
-    return [
-        f"{target['namespace']}/{target['pod']}: {target['outcome']}: {target.get('reason') or 'no reason given'}"
-        for target in report["targets"]
-        if target["outcome"] not in CAPTURED
-    ]
 
 
 def _why_no_report_is_needed(bucket: Bucket, namespace: str, campaign: str) -> str:

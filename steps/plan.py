@@ -148,7 +148,9 @@ class CampaignInput(BaseModel):
     @model_validator(mode="after")
     def _tool_has_its_arguments(self) -> Self:
         if ("iperf3" in self.tool) != bool(self.arguments):
-            raise ValueError(f"arguments: {self.arguments!r}: iperf3 needs them and tcpdump takes none (see filter)")
+            raise ValueError(
+                f"arguments: {self.arguments!r}: they are iperf3's: tool iperf3 needs them, tool tcpdump has its filter"
+            )
         return self
 
     @classmethod
@@ -181,13 +183,28 @@ def campaign_input(values: Mapping[str, Any]) -> CampaignInput:
 
 def _sentence(detail: dict[str, Any]) -> str:
     field = ".".join(str(part) for part in detail["loc"])
-    message: str = detail["msg"].replace("Input should", "input should").replace("String should", "it should")
-    message = message.removeprefix("Value error, ")
+    message = _allowed(detail) or detail["msg"].removeprefix("Value error, ").replace("Input should", "it should")
     if not field:
         return message
     if detail["type"] == "extra_forbidden":
         return f"{field}: no such field; the fields are {', '.join(CampaignInput.model_fields)}"
     return f"{field}: {detail['input']!r}: {message}"
+
+
+def _allowed(detail: dict[str, Any]) -> str:
+    """Say what is allowed, where pydantic's own words are for programmers."""
+    limits, is_size = detail.get("ctx", {}), detail["loc"] and detail["loc"][0] in {"bytes", "buffer", "chunk"}
+    for word, limit in (("at least", limits.get("ge")), ("at most", limits.get("le"))):
+        if limit is not None:
+            return f"{word} {as_written(limit) if is_size else limit} is allowed"
+    match detail["type"]:
+        case "string_pattern_mismatch":
+            return "at most 15 letters, digits and . _ @ : - are allowed"
+        case "int_parsing" | "int_type" | "int_from_float":
+            return "a whole number is needed"
+        case "byte_size" | "byte_size_unit":
+            return "a size such as 512KiB, 64MiB or 1GiB is needed"
+    return ""
 
 
 class Target(BaseModel):

@@ -41,7 +41,7 @@ from hera.workflows.models import (
 from pydantic.fields import FieldInfo
 
 from steps.handover import items
-from steps.plan import DAY, CampaignInput, Plan, campaign_input, reports_prefix
+from steps.plan import DAY, CampaignInput, Plan, reports_prefix
 
 TEMPLATE = "capture-campaign"
 NAMESPACE = "snoopy-operator"
@@ -88,7 +88,7 @@ def _parameter(name: str, field: FieldInfo, default: str) -> Parameter:
 
 def _parameters() -> list[Parameter]:
     """Give the input's fields as the Argo UI's submit form shows them."""
-    defaults = campaign_input({"pods": "*"}).parameters() | {"pods": ""}
+    defaults = CampaignInput.defaults()
     return [_parameter(name, field, defaults[name]) for name, field in CampaignInput.model_fields.items()]
 
 

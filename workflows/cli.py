@@ -1,7 +1,7 @@
 """The `snoopy` command: campaigns from the user's terminal, with the user's own rights."""
 
-import signal
-import threading
+import errno
+import sys
 import webbrowser
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import click
 from hera.workflows import Workflow
 
 from analysis.captures import CaptureError
+from analysis.outcomes import not_captured
 from steps.cluster import ClusterError
 from steps.objects import ObjectStoreError
 from steps.plan import CampaignInput, InvalidInputError
@@ -23,7 +24,10 @@ from workflows.submit import new_name, plan, submit, submit_workflow
 from workflows.userfile import load
 
 BAD_INPUT, REFUSED = 2, 3
-EXIT_CODES = {InvalidInputError: BAD_INPUT, ResolveError: BAD_INPUT, CaptureError: BAD_INPUT}
+EXIT_CODES: dict[type[Exception], int] = {
+    **dict.fromkeys((InvalidInputError, ResolveError, CaptureError), BAD_INPUT),
+    **dict.fromkeys((ClusterError, ObjectStoreError, UploadError), REFUSED),
+}
 
 
 class _Sentences(click.Group):
@@ -32,9 +36,14 @@ class _Sentences(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (*EXIT_CODES, ClusterError, ObjectStoreError, UploadError) as error:
-            click.echo(f"Error: {error}", err=True)
-            ctx.exit(EXIT_CODES.get(type(error), REFUSED))
+        except tuple(EXIT_CODES) as error:
+            click.echo("\n".join([f"Error: {error}", *getattr(error, "__notes__", ())]), err=True)
+            ctx.exit(EXIT_CODES[type(error)])
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # whoever read our output has had enough: click's business
+                raise
+            click.echo(f"Error: {error.filename or 'this machine'}: {error.strerror or error}", err=True)
+            ctx.exit(REFUSED)
 
 
 @click.group(cls=_Sentences)
@@ -44,10 +53,10 @@ def main() -> None:
 
     \b
     Exit codes:
-      0    done; with --wait: every target was captured and reported
+      0    done; with --wait: every target was captured and reported, or you stopped it
       1    the campaign failed, or a target was not captured: its report says which
       2    bad input: a flag, a file, a filter, a selection without pods
-      3    the cluster or the object store refused, or cannot be reached
+      3    the cluster, the object store or this machine refused, or cannot be reached
       130  interrupted while waiting; the campaign was left running
     """  # noqa: D301 -- a real backspace, which tells click to leave the lines as they are
 
@@ -89,9 +98,13 @@ def submit_command(
         click.echo(f"to follow it: snoopy wait {name} -n {cluster.namespace}", err=True)
 
 
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
 def _submit_campaign(asked: CampaignInput, namespace: str, name: str) -> tuple[Cluster, str]:
     cluster = open_cluster(namespace)
-    decided = submit(cluster, open_store(cluster), asked, name)
+    decided = submit(cluster, open_store(cluster), asked, name, _say)
     click.echo("\n".join(printing.plan_lines(decided)), err=True)
     return cluster, name
 
@@ -107,7 +120,7 @@ def _submit_workflow(workflow: Workflow, namespace: str) -> tuple[Cluster, str]:
 def resolve_command(namespace: str, file: Path | None, **values: Any) -> None:
     """Show which pods a campaign would capture, and which it would leave out and why. Nothing is created."""
     asked = flags.asked(file, values)
-    decided = plan(open_cluster(namespace), asked, new_name())
+    decided = plan(open_cluster(namespace), asked, new_name(), _say)
     click.echo("\n".join(printing.plan_lines(decided)))
 
 
@@ -139,14 +152,17 @@ def run_command(targets: tuple[str, ...], name: str, out: Path, file: Path | Non
             f"{chosen[0]}: it chooses pods of a cluster; run --local takes netns:, pid: or container:"
         )
     asked = flags.asked(file, {**values, "pods": targets})
-    planned, namespaces = local.plan(targets, asked, name)
-    stop = threading.Event()
-    signal.signal(signal.SIGINT, lambda *_: stop.set())
+    planned, namespaces = local.plan(targets, asked, out, name)
+    flags.directory(out)
     click.echo(f"capturing at {len(targets)} targets for {asked.duration:g} s", err=True)
-    report = local.run(planned, namespaces, out, stop)
+    report = local.run(planned, namespaces, out)
     for line in printing.finding_lines(report):
         click.echo(line, err=True)
+    missing = not_captured(report)
+    for sentence in missing:
+        click.echo(f"not captured: {sentence}", err=True)
     click.echo(out / "report.html")
+    sys.exit(1 if missing else 0)
 
 
 @main.command("analyse")
@@ -157,7 +173,8 @@ def analyse_command(paths: tuple[Path, ...], out: Path, show: bool) -> None:
     """Report on captures that are files here: pcaps, or directories as `snoopy report --captures` fetches them."""
     from analysis.analyse import analyse  # noqa: PLC0415 -- pandas takes a second, and only this command needs it
 
-    analyse(paths, out)
+    report = analyse(paths, flags.directory(out))
+    click.echo("\n".join(printing.finding_lines(report)), err=True)
     click.echo(out / "report.html")
     if show:
         webbrowser.open((out / "report.html").absolute().as_uri())
@@ -176,8 +193,7 @@ def manifests_command(out: Path) -> None:
     if str(out) == "-":
         click.echo(campaign.manifest(), nl=False)
         return
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / f"{campaign.TEMPLATE}.yaml"
+    path = flags.directory(out) / f"{campaign.TEMPLATE}.yaml"
     path.write_text(campaign.manifest())
     click.echo(path)
 

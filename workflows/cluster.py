@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from typing import Any
+from urllib.parse import quote
 
 from kubernetes.client import ApiClient, ApiException, AuthorizationV1Api, CoreV1Api, CustomObjectsApi
 from urllib3.util import Retry
@@ -56,7 +57,12 @@ class Cluster:
     def workflow(self, name: str) -> dict[str, Any]:
         """Give a Workflow as the cluster knows it now."""
         with explained(f"get campaign {self.namespace}/{name}"):
-            return dict(self._argo.get_namespaced_custom_object(**self._kind(), name=name))
+            try:
+                return dict(self._argo.get_namespaced_custom_object(**self._kind(), name=quote(name, safe="")))
+            except ApiException as error:
+                if error.status != NOT_FOUND:
+                    raise
+        raise ClusterError(f"no campaign {name!r} in namespace {self.namespace}: see snoopy list", NOT_FOUND)
 
     def workflows(self) -> list[dict[str, Any]]:
         """Give all Workflows of the namespace, the newest first."""

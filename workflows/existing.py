@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 from kubernetes.client import ApiException
+from pydantic import ValidationError
 
 from steps.cluster import ClusterError, explained
 from steps.objects import Bucket, ObjectStoreError
@@ -13,7 +14,7 @@ from steps.plan import InvalidInputError, Plan, pcaps_prefix, reports_prefix
 from workflows import flags, printing
 from workflows.cluster import NOT_FOUND, Cluster, open_cluster
 from workflows.follow import Follower
-from workflows.progress import ENDED, failure, phase, pods, read_record, record_keys
+from workflows.progress import ENDED, failure, phase, pods, read_records
 from workflows.store import open_store
 
 LEFT_RUNNING = 130
@@ -34,7 +35,7 @@ def get_command(name: str, namespace: str) -> None:
     cluster = open_cluster(namespace)
     workflow = cluster.workflow(name)
     bucket = _bucket(cluster)
-    records = [read_record(bucket, key) for key in record_keys(bucket, namespace, name)] if bucket else []
+    records = read_records(bucket, namespace, name) if bucket else []
     click.echo("\n".join(printing.campaign_lines(workflow, _plan(bucket, namespace, name), records)))
 
 
@@ -51,7 +52,11 @@ def wait_command(name: str, namespace: str) -> None:
 @flags.namespace
 def stop_command(name: str, namespace: str) -> None:
     """Stop a campaign: what was captured so far is kept and reported."""
-    open_cluster(namespace).stop(name)
+    cluster = open_cluster(namespace)
+    if (ended := phase(cluster.workflow(name))) in ENDED:
+        click.echo(f"{name} has already ended: {ended}", err=True)
+        return
+    cluster.stop(name)
     click.echo(f"{name} is stopping; its report follows: snoopy wait {name} -n {namespace}", err=True)
 
 
@@ -92,7 +97,7 @@ def report_command(name: str, out: Path | None, captures: bool, show: bool, name
         bucket.download(pcaps_prefix(namespace, name), out)
     if f"{prefix}report.html" not in keys:
         raise ClusterError(_no_report(cluster, name))
-    out.mkdir(parents=True, exist_ok=True)
+    flags.directory(out)
     for key in keys:
         (out / Path(key).name).write_bytes(bucket.get(key))
     click.echo(out / "report.html")
@@ -111,19 +116,24 @@ def follow(cluster: Cluster, name: str) -> None:
         ended = follower.wait()
     except KeyboardInterrupt:
         if not _wants_stop(name):
-            click.echo(f"{name} runs on: snoopy wait {name}, or snoopy stop {name}", err=True)
+            click.echo(f"{name} runs on: snoopy wait {name} -n {cluster.namespace}", err=True)
             sys.exit(LEFT_RUNNING)
         cluster.stop(name)
         ended = follower.wait()
     click.echo(_outcome(cluster, bucket, name, ended), err=True)
-    sys.exit(0 if ended == "Succeeded" else 1)
+    sys.exit(0 if ended in {"Succeeded", "Stopped"} else 1)
 
 
 def _outcome(cluster: Cluster, bucket: Bucket | None, name: str, ended: str) -> str:
+    """Say how a campaign ended; what cannot be asked any more does not change that."""
     prefix = reports_prefix(cluster.namespace, name)
-    if bucket is None or f"{prefix}report.html" in bucket.keys(prefix):
-        return f"{name}: {ended}; its report: snoopy report {name} -n {cluster.namespace}"
-    return f"{name}: {ended}" if ended == "Succeeded" else _no_report(cluster, name)  # not every Workflow is a campaign
+    try:
+        if bucket is None or f"{prefix}report.html" in bucket.keys(prefix):
+            return f"{name}: {ended}; its report: snoopy report {name} -n {cluster.namespace}"
+        # Not every Workflow reports.
+        return f"{name}: {ended}" if ended == "Succeeded" else _no_report(cluster, name)
+    except (ClusterError, ObjectStoreError) as error:
+        return f"{name}: {ended}; whether there is a report is not known: {error}"
 
 
 def _wants_stop(name: str) -> bool:
@@ -153,7 +163,7 @@ def _bucket(cluster: Cluster) -> Bucket | None:
 def _plan(bucket: Bucket | None, namespace: str, name: str) -> Plan | None:
     try:
         return Plan.model_validate_json(bucket.get(reports_prefix(namespace, name) + "plan.json")) if bucket else None
-    except KeyError:
+    except (KeyError, ValidationError):
         return None
 
 

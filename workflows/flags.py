@@ -1,5 +1,6 @@
 """Command-line flags of a campaign: one for each field of its input, with the same name, text and default."""
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -40,8 +41,7 @@ def _flag(name: str, field: FieldInfo) -> Callable[[Command], Command]:
 
 
 def _default(name: str) -> str:
-    defaults = campaign_input({"pods": "*"}).parameters() | {"pods": ""}
-    return defaults[name].removesuffix("false")  # what is off says so by its pair of flags
+    return CampaignInput.defaults()[name].removesuffix("false")  # what is off says so by its pair of flags
 
 
 def given(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,11 +60,29 @@ def asked(file: Path | None, values: Mapping[str, Any]) -> CampaignInput:
     return campaign_input({**(_read(file) if file else {}), **given(values)})
 
 
+def directory(out: Path) -> Path:
+    """Make the directory that --out names, before there is something to put into it.
+
+    Raises:
+        InvalidInputError: it cannot be made, or be written to.
+
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidInputError(f"out: {str(out)!r}: {(error.strerror or 'cannot be made').lower()}") from None
+    if not os.access(out, os.W_OK):
+        raise InvalidInputError(f"out: {str(out)!r}: no permission to write there")
+    return out
+
+
 def _read(file: Path) -> dict[str, Any]:
     try:
         read = yaml.safe_load(file.read_text())
     except OSError as error:
         raise InvalidInputError(f"{file}: {(error.strerror or 'cannot be read').lower()}") from None
+    except UnicodeDecodeError:
+        raise InvalidInputError(f"{file}: not YAML: it is no text") from None
     except yaml.YAMLError as error:
         raise InvalidInputError(f"{file}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(read, dict):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from steps.cluster import ClusterError
 from steps.objects import Bucket, ObjectStoreError
 from steps.plan import CaptureRecord
-from workflows.cluster import Cluster
+from workflows.cluster import NOT_FOUND, Cluster
 from workflows.progress import ENDED, WAITING, Pod, phase, pods, read_record, record_keys
 
 TICK = 1.0
@@ -36,7 +36,7 @@ class Follower:
                 misses = 0
             except ClusterError as error:
                 misses += 1
-                if misses > PATIENCE or "not found" in str(error):
+                if misses > PATIENCE or error.status == NOT_FOUND:
                     raise
             else:
                 self._tell(pods(workflow))
@@ -65,8 +65,9 @@ class Follower:
         try:
             for key in record_keys(self._bucket, self._cluster.namespace, self._name):
                 before = self._records.get(key)
-                if before is None or before.target.name in stale:
-                    self._records[key] = read_record(self._bucket, key)
+                is_news = before is None or before.target.name in stale
+                if is_news and (record := read_record(self._bucket, key)):
+                    self._records[key] = record
         except ObjectStoreError as error:
             self._say(f"{error}; what captures say themselves is not shown")
             self._bucket = None

@@ -69,7 +69,7 @@ def plan(texts: Sequence[str], asked: CampaignInput, out: Path, name: str) -> tu
         campaign=name,
         namespace=NAMESPACE,
         submitted=rfc3339(time.time_ns()),
-        input=asked,
+        input=asked.model_copy(update={"namespaces": []}),
         targets=[_target(text, namespace) for text, namespace in zip(texts, namespaces, strict=True)],
     ), namespaces
 
@@ -125,8 +125,10 @@ def _interrupted() -> Iterator[threading.Event]:
 def _target(text: str, namespace: NetworkNamespace) -> Target:
     """Describe a network namespace as a plan does a pod; its inode is what tells it from another of that name."""
     kind, _, name = text.partition(":")
-    shown = subprocess.run(namespace.enter("ip", "-j", "address"), capture_output=True, text=True, check=True).stdout
-    addresses = [info["local"] for link in json.loads(shown) for info in link.get("addr_info", [])]
+    shown = subprocess.run(namespace.enter("ip", "-j", "address"), capture_output=True, text=True, check=False)
+    if shown.returncode:
+        raise InvalidInputError(f"target: {text!r}: its network cannot be entered: {shown.stderr.strip()}")
+    addresses = [info["local"] for link in json.loads(shown.stdout) for info in link.get("addr_info", [])]
     return Target(
         namespace=kind,
         pod=name,

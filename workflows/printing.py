@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from steps.plan import CampaignInput, CaptureRecord, Plan, campaign_input
+from steps.plan import CampaignInput, CaptureRecord, Plan
 from workflows.progress import durations, phase, pods
 
 
@@ -59,7 +59,7 @@ def campaign_lines(workflow: Mapping[str, Any], plan: Plan | None, records: Sequ
 
 def chosen(asked: CampaignInput) -> str:
     """Give what a person chose, without what is as it is by default."""
-    default = campaign_input({"pods": "*"}).parameters() | {"pods": ""}
+    default = CampaignInput.defaults()
     return " ".join(f"{name}={value}" for name, value in asked.parameters().items() if value != default[name])
 
 

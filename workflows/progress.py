@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
 from analysis.timestamps import nanoseconds
 from steps.objects import Bucket
 from steps.plan import CaptureRecord, pcaps_prefix
 
-ENDED = {"Succeeded", "Failed", "Error"}
+ENDED = {"Succeeded", "Failed", "Error", "Stopped"}
 LOGGED = re.compile(r"time=\S+ level=|Error: exit status \d+$")
 LOGGED_AFTER = re.compile(r":? time=\S+ level=.*")
 WAITING = {"", "Pending"}
@@ -47,8 +49,9 @@ class Pod:
 
 
 def phase(workflow: Mapping[str, Any]) -> str:
-    """Give a Workflow's phase: Pending, Running, Succeeded, Failed or Error."""
-    return str(workflow.get("status", {}).get("phase") or "Pending")
+    """Give a Workflow's phase: Pending, Running, Succeeded, Failed or Error; Stopped where Argo says Failed of one."""
+    said = str(workflow.get("status", {}).get("phase") or "Pending")
+    return "Stopped" if said == "Failed" and workflow.get("spec", {}).get("shutdown") == "Stop" else said
 
 
 def pods(workflow: Mapping[str, Any]) -> list[Pod]:
@@ -97,19 +100,29 @@ def record_keys(bucket: Bucket, namespace: str, campaign: str) -> list[str]:
     return [key for key in bucket.keys(pcaps_prefix(namespace, campaign)) if key.endswith("/capture.json")]
 
 
-def read_record(bucket: Bucket, key: str) -> CaptureRecord:
-    """Read a capture record. Raises ObjectStoreError."""
-    return CaptureRecord.model_validate_json(bucket.get(key))
+def read_record(bucket: Bucket, key: str) -> CaptureRecord | None:
+    """Read a capture record; None when it is gone, or is none. Raises ObjectStoreError."""
+    try:
+        return CaptureRecord.model_validate_json(bucket.get(key))
+    except (KeyError, ValidationError):
+        return None
+
+
+def read_records(bucket: Bucket, namespace: str, campaign: str) -> list[CaptureRecord]:
+    """Read all capture records of a campaign. Raises ObjectStoreError."""
+    found = (read_record(bucket, key) for key in record_keys(bucket, namespace, campaign))
+    return [record for record in found if record]
 
 
 def durations(workflow: Mapping[str, Any], captured: Sequence[CaptureRecord], submitted: str) -> dict[str, float]:
-    """Give how long each phase of a campaign took, in seconds; a phase that did not end is absent.
+    """Give how long each phase of a campaign took, in seconds, as its report counts them; unknown ones are absent.
 
-    The report's time is Argo's, in whole seconds.
+    When it was reported is when the pod that did so ended, by Argo's clock: in whole seconds.
     """
     start = nanoseconds(submitted)
     listening = [nanoseconds(record.listening) for record in captured if record.listening]
     ended = [nanoseconds(record.ended) for record in captured if record.ended]
+    last = [nanoseconds(record.last) for record in captured if record.last]
     reported = [
         nanoseconds(pod.finished)
         for pod in pods(workflow)
@@ -120,6 +133,6 @@ def durations(workflow: Mapping[str, Any], captured: Sequence[CaptureRecord], su
         taken["submit to all listening"] = (max(listening) - start) / 1e9
     if listening and ended:
         taken["capture"] = (max(ended) - max(listening)) / 1e9
-    if ended and reported:
-        taken["end of capture to report"] = (min(reported) - max(ended)) / 1e9
+    if last and reported:
+        taken["last packet to report"] = (min(reported) - max(last)) / 1e9
     return taken

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from kubernetes.client import ApiException
-from urllib3 import PoolManager
 
 from steps.cluster import ClusterError, explained
 from steps.objects import Bucket, Repository, repository
@@ -18,16 +17,11 @@ CONFIG_MAP, KEY, SECRET = "artifact-repositories", "snoopy", "snoopy-s3"
 
 @dataclass(frozen=True)
 class Store:
-    """An object store: `repository` as pods reach it, `bucket` as this machine does."""
+    """An object store: `repository` as pods reach it, `bucket` as this machine does, `tunnelled` or not."""
 
     repository: Repository
     bucket: Bucket
-    http: PoolManager | None = None
-
-    def remove(self, key: str) -> None:
-        """Remove an object, if it is there."""
-        where = self.bucket.where
-        where.client(self.http).remove_object(where.bucket, key)
+    tunnelled: bool = False
 
 
 def open_store(cluster: Cluster) -> Store:
@@ -37,7 +31,8 @@ def open_store(cluster: Cluster) -> Store:
     that only pods know is reached through the Kubernetes API.
 
     Raises:
-        ClusterError: the namespace has no usable artifact repository or no credentials for it.
+        ClusterError: the namespace has no artifact repository or no credentials for it, or no pod serves it.
+        ObjectStoreError: the artifact repository cannot be used.
 
     """
     text = _read(cluster, "ConfigMap", CONFIG_MAP).get(KEY, "")
@@ -52,7 +47,7 @@ def open_store(cluster: Cluster) -> Store:
     if "KUBERNETES_SERVICE_HOST" in os.environ:  # in a pod its address is as good as any pod's
         return Store(for_pods, Bucket(for_pods))
     http = tunnel(cluster.api, for_pods.endpoint, cluster.namespace, encrypted=not for_pods.insecure)
-    return Store(for_pods, Bucket(for_pods, http), http)
+    return Store(for_pods, Bucket(for_pods, http), tunnelled=http is not None)
 
 
 def _at(address: str, where: Repository) -> Repository:

@@ -8,6 +8,7 @@ from kubernetes.client import ApiClient, ApiException, CoreV1Api, DiscoveryV1Api
 from kubernetes.stream import portforward
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import NewConnectionError
 from urllib3.util import Retry, Timeout
 
 from steps.cluster import ClusterError, explained
@@ -39,14 +40,21 @@ def tunnel(api: ApiClient, endpoint: str, namespace: str, *, encrypted: bool) ->
     service = in_cluster(host, namespace)
     if service is None or host == "localhost":
         return None
-    with explained(f"find the pods of service {'/'.join(service)}, the object store"):
+    number, finding = int(port or (443 if encrypted else 80)), f"find the pods of service {'/'.join(service)}"
+    with explained(finding):
         try:
-            pod, target = _backend(api, *service, int(port or (443 if encrypted else 80)))
+            _backend(api, *service, number)
         except ApiException as error:
             if error.status != NOT_FOUND:
                 raise
             return None
-    return _client(lambda: _forward(api, service[0], pod, target))
+
+    def connect() -> socket.socket:  # to whichever pod serves by then
+        with explained(finding):
+            pod, target = _backend(api, *service, number)
+        return _forward(api, service[0], pod, target)
+
+    return _client(connect)
 
 
 def _backend(api: ApiClient, namespace: str, name: str, port: int) -> tuple[str, int]:
@@ -88,15 +96,19 @@ def _reason(error: ApiException) -> str:
 
 
 def _client(connect: Callable[[], socket.socket]) -> PoolManager:
-    """Give an HTTP client that connects in its own way."""
+    """Give an HTTP client that connects in its own way; what `connect` cannot do is tried again, and then said."""
+
+    def connected(client: HTTPConnection) -> socket.socket:
+        try:
+            return connect()
+        except ClusterError as error:
+            raise NewConnectionError(client, str(error)) from ConnectionError(str(error))
 
     class Plain(HTTPConnection):
-        def _new_conn(self) -> socket.socket:
-            return connect()
+        _new_conn = connected
 
     class Encrypted(HTTPSConnection):
-        def _new_conn(self) -> socket.socket:
-            return connect()
+        _new_conn = connected
 
     class PlainPool(HTTPConnectionPool):
         ConnectionCls = Plain

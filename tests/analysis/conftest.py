@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from analysis.analyse import analyse
 from analysis.timestamps import rfc3339
 
 START = 1_767_225_600_000_000_000  # 2026-01-01T00:00:00Z
@@ -168,6 +169,21 @@ def translated(
     return seen
 
 
+def masqueraded(packets: Sequence[Packet], old: str, new: str, delay: int = MS // 2) -> list[Packet]:
+    """Give what a server sees of connections whose client's address and port are translated on the way."""
+    seen = []
+    for packet in packets:
+        changed = replace(packet, time=packet.time + delay)
+        if packet.src == old:
+            seen.append(replace(changed, src=new, sport=packet.sport - 7000))
+        elif packet.dst == old:
+            seen.append(replace(changed, dst=new, dport=packet.dport - 7000))
+    return seen
+
+
+NODES = {"node-1": "172.18.0.2", "node-2": "172.18.0.3"}
+
+
 def target(pod: str, address: str, node: str = "node-1") -> dict[str, Any]:
     uid = str(sha256(pod.encode()).hexdigest())
     return {
@@ -176,7 +192,9 @@ def target(pod: str, address: str, node: str = "node-1") -> dict[str, Any]:
         "uid": f"{uid[:8]}-{uid[8:12]}-4000-8000-{uid[12:24]}",
         "node": node,
         "addresses": [address],
-        "node_addresses": [],
+        "node_addresses": [NODES[node]],
+        "owner": "",
+        "labels": {"app": pod},
     }
 
 
@@ -214,8 +232,12 @@ class Store:
         path.write_text(json.dumps(plan))
 
     def capture(self, pod: str, *chunks: Sequence[Packet], interface: str = "eth0", **record: Any) -> Path:
-        """Write a capture's chunks and its record, of which `record` replaces parts."""
-        about = PODS[pod]
+        """Write a capture's chunks and its record, of which `record` replaces parts.
+
+        The pod that captures was told its target's name, UID and node, and knows no more of it.
+        """
+        told = {key: PODS[pod][key] for key in ("namespace", "pod", "uid", "node")}
+        about = {**told, "addresses": [], "node_addresses": [], "owner": "", "labels": {}}
         folder = self.root / f"pcaps/snoopy-operator/demo-1/demo_{pod}_{about['uid'][:8]}_{interface}"
         folder.mkdir(parents=True, exist_ok=True)
         files = []
@@ -250,6 +272,16 @@ def writer() -> Callable[..., Path]:
 @pytest.fixture(name="translated")
 def translator() -> Callable[..., list[Packet]]:
     return translated
+
+
+@pytest.fixture(name="masqueraded")
+def masquerade() -> Callable[..., list[Packet]]:
+    return masqueraded
+
+
+@pytest.fixture
+def report(store: "Store", tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    return lambda **options: analyse([store.root], tmp_path / "out", **options)
 
 
 @pytest.fixture

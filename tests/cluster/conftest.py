@@ -20,10 +20,11 @@ import pytest
 
 from steps.objects import Bucket
 from workflows.cluster import open_cluster
-from workflows.progress import read_record, record_keys
+from workflows.progress import read_records
 from workflows.store import open_store
 
 HERE = Path(__file__).parent
+PROJECT = HERE.parents[1]
 NAMESPACE = "snoopy-operator"
 OURS = "app.kubernetes.io/created-by=snoopy-tests"
 
@@ -86,19 +87,18 @@ def argo() -> str:
 
 
 class Installation:
-    """Snoopy and its object store on the cluster, as `make deploy` and `make undeploy` do it."""
-
-    overlay = str(HERE.parents[1] / "deploy/overlays/quick-start")
+    """Snoopy and its object store on the cluster."""
 
     def __init__(self, kubectl: Kubectl) -> None:
         self._kubectl = kubectl
 
-    def deploy(self) -> None:
-        self._kubectl("apply", "-k", self.overlay)
-        self._kubectl("rollout", "status", "deployment/minio", "-n", NAMESPACE, "--timeout=120s")
+    def deploy(self, *variables: str, tree: Path = PROJECT) -> None:
+        """Run `make deploy` on the project, or on a tree with its deploy/."""
+        run("make", "--file", str(PROJECT / "Makefile"), "deploy", *variables, cwd=tree)
 
-    def undeploy(self) -> None:
-        self._kubectl("delete", "-k", self.overlay, "--ignore-not-found", "--timeout=120s")
+    def undeploy(self, *variables: str, tree: Path = PROJECT) -> None:
+        """Run `make undeploy`, likewise."""
+        run("make", "--file", str(PROJECT / "Makefile"), "undeploy", *variables, cwd=tree)
 
     @property
     def bucket(self) -> Bucket:
@@ -216,7 +216,7 @@ class Snoopy:
 
         def listen() -> bool:
             plan = json.loads(bucket.get(f"reports/{NAMESPACE}/{name}/plan.json"))
-            records = [read_record(bucket, key) for key in record_keys(bucket, NAMESPACE, name)]
+            records = read_records(bucket, NAMESPACE, name)
             interfaces = 2 if plan["input"]["loopback"] else 1
             return sum(bool(record.listening) for record in records) == interfaces * len(plan["targets"])
 

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,17 @@ def attempts(report: dict[str, Any], source: str) -> dict[tuple[str, int], dict[
         for pair in report["pairs"]
         if pair["source"]["name"] == source and pair["protocol"] == "tcp"
     }
+
+
+def every_attempt(report: dict[str, Any]) -> dict[str, int]:
+    """Give a report's TCP attempts by who made them: nobody but the client does, and nothing may count twice.
+
+    What was open before the capture began (the fixture's own first connections) is in `total`, and is no attempt.
+    """
+    made: Counter[str] = Counter()
+    for pair in report["pairs"]:
+        made[pair["source"]["name"]] += pair["connections"].get("attempts", 0)
+    return {source: attempts for source, attempts in made.items() if attempts}
 
 
 def as_reported(counted: dict[str, int]) -> dict[str, int]:
@@ -71,6 +83,17 @@ def test_three_pods_at_once(kubectl: Any, snoopy: Any, shop: Any, tmp_path: Path
         (f"{inside}stock", 8080): as_reported(counted[stock]),
         (f"{inside}client", 8088): as_reported(counted[own]),
     }
+    connected = sum(sum(counted[each].values()) for each in asked)
+    assert every_attempt(report) == {f"{inside}client": connected}
+    through = [entry for entry in report["translations"] if entry["service"] == f"{inside}web"]
+    assert sum(entry["connections"] for entry in through) == asked[service]
+    assert {(entry["client"]["name"], entry["client_view"]["port"]) for entry in through} == {(f"{inside}client", 80)}
+    assert {tuple(entry["server_view"][key] for key in ("name", "address", "port")) for entry in through} == {
+        (f"{inside}web", address["web"], 8080)
+    }
+    assert {target["pod"]: target["addresses"] for target in report["targets"]} == {
+        pod: [each["ip"] for each in seen["status"]["podIPs"]] for pod, seen in before.items()
+    }
     asked_dns = [pair for pair in report["pairs"] if pair["destination"]["port"] == 53]
     assert [(pair["source"]["name"], pair["connections"]["total"]) for pair in asked_dns] == [(f"{inside}client", 8)]
 
@@ -106,6 +129,7 @@ def test_a_target_deleted_during_the_capture(kubectl: Any, snoopy: Any, shop: An
         (f"{shop.namespace}/web", 8080): as_reported(counted[f"{address['web']}:8080"]),
         (f"{shop.namespace}/stock", 8080): as_reported(counted[f"{address['stock']}:8080"]),
     }
+    assert every_attempt(report) == {f"{shop.namespace}/client": 11}
 
 
 def test_stopped_in_the_middle(installation: Any, snoopy: Any, shop: Any, tmp_path: Path) -> None:
@@ -113,7 +137,10 @@ def test_stopped_in_the_middle(installation: Any, snoopy: Any, shop: Any, tmp_pa
     address = shop.addresses()
     counted = shop.talk({f"{address['web']}:8080": 9, f"{address['stock']}:9090": 2})
     assert snoopy("stop", name).returncode == 0
-    assert snoopy("wait", name).returncode == 1
+    waited = snoopy("wait", name)
+    assert waited.returncode == 0, waited.stderr
+    assert f"{name}: Stopped; its report" in waited.stderr
+    assert "has already ended: Stopped" in snoopy("stop", name).stderr
 
     stored = installation.bucket.keys(f"pcaps/{NAMESPACE}/{name}/")
     records = [json.loads(installation.bucket.get(key)) for key in stored if key.endswith("capture.json")]
@@ -130,3 +157,4 @@ def test_stopped_in_the_middle(installation: Any, snoopy: Any, shop: Any, tmp_pa
         (f"{shop.namespace}/web", 8080): as_reported(counted[f"{address['web']}:8080"]),
         (f"{shop.namespace}/stock", 9090): as_reported(counted[f"{address['stock']}:9090"]),
     }
+    assert every_attempt(report) == {f"{shop.namespace}/client": 11}

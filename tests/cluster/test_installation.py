@@ -50,7 +50,7 @@ def test_nothing_is_left(kubectl: Any, installation: Any) -> None:
 
 
 def test_an_object_store_that_exists(kubectl: Any, installation: Any, snoopy: Any, shop: Any, tmp_path: Path) -> None:
-    """The overlay s3, after its file is edited and its Secret made, as its comment says."""
+    """The overlay s3, after its file is edited and its Secret made, as the README says."""
     minio, keys = DEPLOY / "overlays/quick-start/minio.yaml", ("accesskey=elsewhere", "secretkey=of-its-own")
     secret = ("create", "secret", "generic", "snoopy-s3", *(f"--from-literal={key}" for key in keys))
     service = minio.read_text()
@@ -64,12 +64,13 @@ def test_an_object_store_that_exists(kubectl: Any, installation: Any, snoopy: An
     config.write_text(config.read_text().replace("endpoint: s3.example.com", endpoint))
     installation.undeploy()
     try:
-        kubectl("apply", "-k", str(config.parent))
+        kubectl("create", "namespace", NAMESPACE)
         kubectl(*secret, "-n", NAMESPACE)
+        installation.deploy("OVERLAY=s3", tree=tmp_path)
         asked = ("--namespaces", shop.namespace, "--selector", "part=shop", "--duration", "2s")
         done = snoopy("submit", *asked, "--wait")
         assert done.returncode == 0, done.stderr
         assert len(snoopy.report(done.stdout.strip(), tmp_path / "report")["targets"]) == 3
     finally:
-        installation.undeploy()
+        installation.undeploy("OVERLAY=s3", tree=tmp_path)
         installation.deploy()

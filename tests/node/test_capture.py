@@ -116,7 +116,7 @@ def test_bytes_are_never_exceeded(tmp_path: Path, hosts: Any) -> None:
     (record,) = run.records
     size = run.path("000001.pcap").stat().st_size
     assert 4096 - 114 < size <= 4096  # a ping is 98 bytes, its record header 16
-    assert record.reason == "it reached its limit of 4096 bytes"
+    assert record.reason == "it reached its limit of 4KiB"
 
 
 def test_no_traffic_is_said(tmp_path: Path, hosts: Any) -> None:

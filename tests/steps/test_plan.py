@@ -27,7 +27,7 @@ def test_what_is_no_duration_is_refused(text: object) -> None:
         ({}, "selector, pods, owners or nodes must say which pods to capture (pods: '*' for all)"),
         ({"pods": "a", "duration": "5x"}, "duration: '5x': a duration such as 30s, 1m30s, 2h or 1d is needed"),
         ({"pods": "a", "duration": "2d"}, "duration: '2d': at least 100ms and at most 1d is allowed"),
-        ({"pods": "a", "packets": "0"}, "packets: '0': input should be greater than or equal to 1"),
+        ({"pods": "a", "packets": "0"}, "packets: '0': at least 1 is allowed"),
         ({"pods": "a", "filter": "-z id"}, "filter: '-z id' starts with '-', as an option would, not a filter"),
         ({"pods": "a", "filter": " -w x"}, "filter: ' -w x' starts with '-', as an option would, not a filter"),
         (
@@ -39,9 +39,16 @@ def test_what_is_no_duration_is_refused(text: object) -> None:
             "filter: 'a\\x00b': neither '{{', which Argo would expand, nor NUL is allowed",
         ),
         ({"pods": "a", "duration": "1ms"}, "duration: '1ms': at least 100ms and at most 1d is allowed"),
-        ({"pods": "a", "interface": "e;id"}, "interface: 'e;id': it should match pattern '^[\\w.@:-]{1,15}$'"),
-        ({"pods": "a", "tool": "nc"}, "tool: 'nc': input should be 'tcpdump', 'iperf3' or 'tcpdump+iperf3'"),
-        ({"pods": "a", "tool": "iperf3"}, "arguments: '': iperf3 needs them and tcpdump takes none (see filter)"),
+        ({"pods": "a", "bytes": "1TiB"}, "bytes: '1TiB': at most 10GiB is allowed"),
+        ({"pods": "a", "chunk": "1KiB"}, "chunk: '1KiB': at least 1MiB is allowed"),
+        ({"pods": "a", "buffer": "much"}, "buffer: 'much': a size such as 512KiB, 64MiB or 1GiB is needed"),
+        ({"pods": "a", "packets": "1.5"}, "packets: '1.5': a whole number is needed"),
+        ({"pods": "a", "interface": "e;id"}, "interface: 'e;id': at most 15 letters, digits and . _ @ : - are allowed"),
+        ({"pods": "a", "tool": "nc"}, "tool: 'nc': it should be 'tcpdump', 'iperf3' or 'tcpdump+iperf3'"),
+        (
+            {"pods": "a", "tool": "iperf3"},
+            "arguments: '': they are iperf3's: tool iperf3 needs them, tool tcpdump has its filter",
+        ),
         ({"owners": "pod/a"}, "owners.0: 'pod/a': KIND/NAME is needed, with one of the kinds"),
     ],
 )

@@ -117,7 +117,7 @@ class KubernetesApi(Server):
         meta = body["metadata"]
         meta["name"] = meta.get("name") or f"{meta['generateName']}x7k2p"
         if f"{path}/{meta['name']}" in self.objects:
-            return 409, _status(f'"{meta["name"]}" already exists')
+            return 409, _status(f'{path.rpartition("/")[2]} "{meta["name"]}" already exists')
         meta |= {"uid": "uid-1", "creationTimestamp": "2026-11-23T22:00:00Z"}
         self.objects[f"{path}/{meta['name']}"] = body
         return 201, json.dumps(body).encode()
@@ -144,13 +144,13 @@ class ObjectStore(Server):
     def __init__(self) -> None:
         super().__init__()
         self.objects: dict[str, bytes] = {}
-        self.refuse_puts = False
+        self.refused = set[str]()  # methods
 
     def answer(self, method: str, path: str, query: dict[str, str], data: bytes) -> Answer:
         bucket, _, key = path.strip("/").partition("/")
         if bucket != "snoopy":
             return 404, b"<Error><Code>NoSuchBucket</Code></Error>"
-        if method == "PUT" and self.refuse_puts:
+        if method in self.refused:
             return 403, b"<Error><Code>AccessDenied</Code></Error>"
         if method == "PUT":
             self.objects[key] = data

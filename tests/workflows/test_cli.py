@@ -99,11 +99,11 @@ def test_resolve_shows_targets_and_reasons_and_creates_nothing(api: Any) -> None
         (["submit", "mine.py", "--selector", "a=b"], 2, "campaign flags do not go with it"),
         (["submit", "--namespaces", "nosuch", "--pods", "*"], 2, "'nosuch': no such namespace"),
         (["submit", *CHOICE, "-n", "elsewhere"], 3, "namespace elsewhere has no ConfigMap"),
-        (["get", "nosuch"], 3, '"nosuch" not found'),
-        (["wait", "nosuch"], 3, '"nosuch" not found'),
-        (["stop", "nosuch"], 3, '"nosuch" not found'),
-        (["logs", "nosuch"], 3, '"nosuch" not found'),
-        (["report", "nosuch"], 3, '"nosuch" not found'),
+        (["get", "nosuch"], 3, "no campaign 'nosuch' in namespace snoopy-operator"),
+        (["wait", "nosuch"], 3, "no campaign 'nosuch' in namespace snoopy-operator"),
+        (["stop", "nosuch"], 3, "no campaign 'nosuch' in namespace snoopy-operator"),
+        (["logs", "nosuch"], 3, "no campaign 'nosuch' in namespace snoopy-operator"),
+        (["report", "nosuch"], 3, "no campaign 'nosuch' in namespace snoopy-operator"),
     ],
 )
 def test_what_is_wrong_is_one_sentence(api: Any, s3: Any, arguments: list[str], code: int, sentence: str) -> None:  # noqa: ARG001
@@ -120,6 +120,54 @@ def test_a_campaign_file_that_is_none(tmp_path: Path, api: Any, text: str, sente
     (tmp_path / "campaign.yaml").write_text(text)
     done = snoopy("submit", "-f", str(tmp_path / "campaign.yaml"))
     assert (done.exit_code, sentence in done.output) == (2, True), done.output
+
+
+def test_a_campaign_file_that_is_no_text(api: Any) -> None:  # noqa: ARG001
+    done = snoopy("resolve", "-f", sys.executable)
+    assert (done.exit_code, f"Error: {sys.executable}: not YAML: it is no text\n") == (2, done.output)
+
+
+@pytest.mark.parametrize("data", [b"\xff\xfe", b"- a", b"a: [", b"contexts: 5\ncurrent-context: a"])
+def test_a_kubeconfig_that_is_none(api: Any, data: bytes) -> None:  # noqa: ARG001
+    Path(os.environ["KUBECONFIG"]).write_bytes(data)
+    done = snoopy("list")
+    assert (done.exit_code, done.output.count("\n")) == (3, 1), done.output
+    assert done.output.startswith(f"Error: KUBECONFIG: '{os.environ['KUBECONFIG']}': it cannot be read as a kubeconfig")
+
+
+@pytest.mark.parametrize("command", ["analyse", "report", "manifests"])
+def test_a_directory_that_cannot_be_made(api: Any, s3: Any, command: str, tmp_path: Path) -> None:  # noqa: ARG001
+    s3.objects[f"reports/{NAMESPACE}/c/report.html"] = b"<html>"
+    (tmp_path / "file").write_bytes(b"")
+    argument = {"analyse": [str(tmp_path)], "report": ["c"], "manifests": []}[command]
+    done = snoopy(command, *argument, "--out", str(tmp_path / "file/x"))
+    assert (done.exit_code, done.output) == (2, f"Error: out: '{tmp_path}/file/x': not a directory\n")
+
+
+def test_a_file_that_cannot_be_written_is_named(api: Any, s3: Any, tmp_path: Path) -> None:  # noqa: ARG001
+    s3.objects[f"reports/{NAMESPACE}/c/report.html"] = b"<html>"
+    (tmp_path / "report.html").mkdir()
+    done = snoopy("report", "c", "--out", str(tmp_path))
+    assert (done.exit_code, done.output) == (3, f"Error: {tmp_path}/report.html: Is a directory\n")
+
+
+def test_what_is_left_behind_is_said_after_the_reason(api: Any, s3: Any) -> None:
+    api.refusals["POST", "/workflows$"] = (403, "not for ann")
+    s3.refused = {"DELETE"}
+    done = snoopy("submit", *CHOICE)
+    first, second = done.stderr.splitlines()
+    assert (done.exit_code, "not for ann" in first, second.startswith("left behind: ")) == (3, True, True)
+
+
+def test_a_filter_that_cannot_be_checked_here_is_said_on_standard_error(
+    api: Any,  # noqa: ARG001
+    s3: Any,  # noqa: ARG001
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    for arguments in (["resolve", *CHOICE], ["submit", *CHOICE]):
+        done = snoopy(*arguments, "--filter", "tcp")
+        assert (done.exit_code, "the filter is checked by the capture pods" in done.stderr) == (0, True), done.output
 
 
 def test_a_cluster_that_is_not_there(api: Any) -> None:
@@ -157,14 +205,30 @@ def test_wait_says_so_when_there_is_no_report(api: Any, s3: Any) -> None:  # noq
     assert (done.exit_code, "c ended without a report: no target" in done.stderr) == (1, True), done.output
 
 
+def test_a_campaign_that_succeeded_has_succeeded_when_the_store_is_gone(
+    api: Any, s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.objects[f"{WORKFLOWS}/c"] = workflow("Running")
+
+    def meanwhile(_: float) -> None:
+        api.objects[f"{WORKFLOWS}/c"] = workflow("Succeeded")
+        s3.refused = {"GET"}
+
+    monkeypatch.setattr(follow.time, "sleep", meanwhile)
+    done = snoopy("wait", "c")
+    assert done.exit_code == 0, done.output
+    assert "c: Succeeded; whether there is a report is not known: the object store" in done.stderr
+
+
 def test_stop_asks_argo_to_stop(api: Any) -> None:
     api.objects[f"{WORKFLOWS}/c"] = workflow("Running")
     assert snoopy("stop", "c").exit_code == 0
     assert api.objects[f"{WORKFLOWS}/c"]["spec"] == {"shutdown": "Stop"}
 
 
-def test_list_and_get_show_what_there_is(api: Any, s3: Any) -> None:  # noqa: ARG001
+def test_list_and_get_show_what_there_is(api: Any, s3: Any) -> None:
     api.objects[f"{WORKFLOWS}/c"] = workflow("Failed", message="child failed")
+    s3.objects |= {f"pcaps/{NAMESPACE}/c/shop_web-1_u_eth0/capture.json": b"{", f"reports/{NAMESPACE}/c/plan.json": b""}
     assert snoopy("list").output.splitlines()[1].split()[:3] == ["c", "Failed", "1"]
     shown = snoopy("get", "c").output
     assert "Failed: child failed" in shown
@@ -243,7 +307,7 @@ def test_interrupted_without_a_terminal_the_campaign_runs_on(
     assert "spec" not in api.objects[f"{WORKFLOWS}/c"]
 
 
-@pytest.mark.parametrize(("answer", "code"), [("stop", 1), ("leave", 130)])
+@pytest.mark.parametrize(("answer", "code"), [("stop", 0), ("leave", 130)])
 def test_interrupted_at_a_terminal_one_is_asked(api: Any, s3: Any, answer: str, code: int) -> None:  # noqa: ARG001
     api.objects[f"{WORKFLOWS}/c"] = workflow("Running")
     child, terminal = pty.fork()  # a process with a terminal of its own, where Ctrl-C is a key
@@ -274,3 +338,12 @@ def test_analyse_reports_on_a_file_of_ones_own(tmp_path: Path) -> None:
     done = snoopy("analyse", str(pcap), "--out", str(tmp_path / "out"))
     assert done.exit_code == 0, done.output
     assert json.loads((tmp_path / "out/report.json").read_text())["schema"] == "snoopy.report/v1"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="entering network namespaces needs root")
+def test_on_this_machine_a_target_that_was_not_captured_is_an_exit_code(tmp_path: Path) -> None:
+    target = f"pid:{os.getpid()}"
+    done = snoopy("run", "--local", target, "--interface", "nosuch0", "--duration", "1s", "--out", str(tmp_path))
+    assert done.exit_code == 1, done.output
+    assert f"not captured: pid/{os.getpid()}: capture_failed: " in done.stderr
+    assert done.stdout == f"{tmp_path}/report.html\n"

@@ -65,6 +65,14 @@ def test_who_comes_late_reads_the_record_all_the_same(cluster: Cluster, api: Any
     assert said[0].endswith("shop/web-1 on node-1: pod_deleted: the pod was deleted")
 
 
+def test_a_record_that_cannot_be_read_is_none(cluster: Cluster, api: Any, s3: Any) -> None:
+    said: list[str] = []
+    s3.objects[KEY] = b"{"
+    api.scripts[WORKFLOW] = [status("Succeeded", capture="Succeeded")]
+    assert Follower(cluster, "c", open_store(cluster).bucket, said.append).wait() == "Succeeded"
+    assert said[0].endswith("shop/web-1 on node-1: succeeded")
+
+
 def test_without_a_store_argos_word_must_do(cluster: Cluster, api: Any) -> None:
     said: list[str] = []
     api.scripts[WORKFLOW] = [status("Running", capture="Running"), status("Failed", capture="Failed")]
@@ -97,6 +105,6 @@ def test_a_cluster_that_stays_away_ends_the_waiting(cluster: Cluster, api: Any) 
 
 
 def test_a_campaign_that_does_not_exist_is_not_waited_for(cluster: Cluster, api: Any) -> None:
-    with pytest.raises(ClusterError, match='"c" not found'):
+    with pytest.raises(ClusterError, match="no campaign 'c' in namespace"):
         Follower(cluster, "c", None, lambda _: None).wait()
     assert len(api.asked) == 1

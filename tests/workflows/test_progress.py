@@ -96,14 +96,18 @@ def test_a_failed_steps_own_words_are_found_among_argos(message: str, words: str
 
 def test_the_time_that_each_part_took() -> None:
     records = [
-        record("captured", listening="2026-11-23T22:00:04.5Z", ended="2026-11-23T22:00:34.5Z"),
-        record("captured", listening="2026-11-23T22:00:05.5Z", ended="2026-11-23T22:00:35.5Z"),
+        record(
+            "captured", listening="2026-11-23T22:00:04.5Z", last="2026-11-23T22:00:33Z", ended="2026-11-23T22:00:34Z"
+        ),
+        record(
+            "captured", listening="2026-11-23T22:00:05.5Z", last="2026-11-23T22:00:35Z", ended="2026-11-23T22:00:35.5Z"
+        ),
     ]
     joined = workflow(CAPTURE, node("join", "Succeeded", finishedAt="2026-11-23T22:00:40Z"))
     assert durations(joined, records, "2026-11-23T22:00:00.5Z") == {
         "submit to all listening": 5.0,
         "capture": 30.0,
-        "end of capture to report": 4.5,
+        "last packet to report": 5.0,
     }
 
 

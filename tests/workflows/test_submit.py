@@ -12,7 +12,7 @@ from steps.plan import InvalidInputError, Plan, campaign_input
 from steps.resolve import ResolveError
 from workflows.cluster import Cluster
 from workflows.store import open_store
-from workflows.submit import submit
+from workflows.submit import plan, submit
 
 NAMESPACE = "snoopy-operator"
 WORKFLOW = f"/apis/argoproj.io/v1alpha1/namespaces/{NAMESPACE}/workflows/c"
@@ -22,7 +22,7 @@ ASKED = {"namespaces": "shop", "selector": "app=web", "duration": "1m"}
 
 
 def start(cluster: Cluster, **changes: Any) -> Plan:
-    return submit(cluster, open_store(cluster), campaign_input(ASKED | changes), "c")
+    return submit(cluster, open_store(cluster), campaign_input(ASKED | changes), "c", print)
 
 
 def test_the_plan_the_upload_rights_and_the_workflow_are_there(cluster: Cluster, api: Any, s3: Any) -> None:
@@ -60,11 +60,9 @@ def test_what_is_refused_half_way_leaves_nothing_behind(
     assert s3.objects == {}
 
 
-def test_a_store_that_cannot_be_written_is_found_before_anything_is_created(
-    cluster: Cluster, api: Any, s3: Any
-) -> None:
+def test_a_store_that_cannot_be_written_leaves_nothing_behind(cluster: Cluster, api: Any, s3: Any) -> None:
     before = deepcopy(api.objects)
-    s3.refuse_puts = True
+    s3.refused = {"PUT"}
     with pytest.raises(ObjectStoreError, match="refuses the keys"):
         start(cluster)
     assert api.objects == before
@@ -94,6 +92,7 @@ def test_who_may_not_exec_may_not_capture(cluster: Cluster, api: Any, s3: Any) -
         ({"selector": "app=nosuch"}, ResolveError, "no target"),
         ({"filter": "tcp port"}, InvalidInputError, "filter: 'tcp port'"),
         ({"filter": "; id"}, InvalidInputError, "filter: '; id'"),
+        ({"tool": "iperf3", "arguments": "-c 10.0.0.7 --logfile /x"}, InvalidInputError, "arguments: .*logfile"),
     ],
 )
 def test_a_campaign_that_cannot_be_is_refused_before_anything_is_created(
@@ -111,9 +110,38 @@ def test_a_name_whose_captures_are_still_in_the_store_is_taken(cluster: Cluster,
         start(cluster)
 
 
+@pytest.mark.parametrize("taken", [SECRET, WORKFLOW], ids=["Secret", "Workflow"])
+def test_a_name_that_the_cluster_knows_is_taken(cluster: Cluster, api: Any, s3: Any, taken: str) -> None:
+    api.objects[taken] = {"metadata": {"name": "c"}}
+    before = deepcopy(api.objects)
+    with pytest.raises(InvalidInputError, match=r"name: 'c' is taken: .*already exists$"):
+        start(cluster)
+    assert (api.objects, s3.objects) == (before, {})
+
+
+def test_what_cannot_be_undone_does_not_hide_the_reason(cluster: Cluster, api: Any, s3: Any) -> None:
+    api.refusals["POST", "/workflows$"] = (403, "no workflows for ann")
+    s3.refused = {"DELETE"}
+    with pytest.raises(ClusterError, match="no workflows for ann") as refusal:
+        start(cluster)
+    assert SECRET not in api.objects
+    (note,) = refusal.value.__notes__
+    assert note.startswith("left behind: the object store at ")
+
+
+def test_a_filter_that_cannot_be_checked_here_is_said(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    plan(cluster, campaign_input(ASKED), "c", print)
+    assert capsys.readouterr().out == ""
+    plan(cluster, campaign_input(ASKED | {"filter": "tcp prt 80"}), "c", print)
+    assert capsys.readouterr().out == "tcpdump is not installed here: the filter is checked by the capture pods\n"
+
+
 def test_a_name_that_kubernetes_would_refuse(cluster: Cluster, s3: Any) -> None:  # noqa: ARG001
     with pytest.raises(InvalidInputError, match="name: 'My campaign'"):
-        submit(cluster, open_store(cluster), campaign_input(ASKED), "My campaign")
+        submit(cluster, open_store(cluster), campaign_input(ASKED), "My campaign", print)
 
 
 def test_without_the_template_it_says_what_to_do(cluster: Cluster, api: Any, s3: Any) -> None:  # noqa: ARG001

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from steps.cluster import ClusterError
+from steps.objects import ObjectStoreError
 from workflows.cluster import Cluster, open_cluster
 from workflows.store import open_store
 from workflows.tunnel import in_cluster, tunnel
@@ -62,18 +63,37 @@ def test_without_the_right_to_forward_ports_it_says_so(cluster: Cluster, api: An
     service["endpoints"] = [endpoint("minio-0", ready=False), endpoint("minio-1", ready=True)]
     api.refusals["GET", "/portforward$"] = (403, "no")
     bucket = open_store(cluster).bucket
-    with pytest.raises(ClusterError, match="may not create pods/portforward"):
+    with pytest.raises(ObjectStoreError, match=r"may not create pods/portforward there .SNOOPY_S3_ENDPOINT may name"):
         bucket.check()
     assert ("GET", f"/api/v1/namespaces/{NAMESPACE}/pods/minio-1/portforward") in api.asked
+
+
+def test_each_try_asks_which_pod_serves_by_then(cluster: Cluster, api: Any, service: dict[str, Any]) -> None:
+    service["endpoints"] = [endpoint("minio-0", ready=True)]
+    bucket = open_store(cluster).bucket
+    api.refusals["GET", "/portforward$"] = (500, "no")
+    slices = f"/apis/discovery.k8s.io/v1/namespaces/{NAMESPACE}/endpointslices"
+    answer, pods = api.answer, iter([[], [endpoint("minio-1", ready=True)]])
+
+    def restarting(method: str, path: str, query: dict[str, str], data: bytes) -> Any:
+        if path == slices:
+            service["endpoints"] = next(pods, service["endpoints"])
+        return answer(method, path, query, data)
+
+    api.answer = restarting
+    with pytest.raises(ObjectStoreError, match=f"through pod {NAMESPACE}/minio-1"):
+        bucket.check()
+    forwarded = [path.split("/")[-2] for _, path in api.asked if path.endswith("/portforward")]
+    assert forwarded == ["minio-1", "minio-1"]  # of three tries the first found no pod
 
 
 def test_in_a_pod_the_store_is_reached_as_by_any_pod(
     cluster: Cluster, service: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service["endpoints"] = [endpoint("minio-1", ready=True)]
-    assert open_store(cluster).http is not None
+    assert open_store(cluster).tunnelled
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
-    assert open_store(cluster).http is None
+    assert not open_store(cluster).tunnelled
 
 
 @pytest.mark.cluster
@@ -83,12 +103,12 @@ def test_megabytes_go_through_the_kubernetes_api_and_come_back(monkeypatch: pyte
         store = open_store(open_cluster(NAMESPACE))
     except ClusterError as error:
         pytest.skip(str(error))
-    if store.http is None:
+    if not store.tunnelled:
         pytest.skip(f"the object store {store.repository.endpoint} is outside the cluster")
     data, key = secrets.token_bytes(3_000_000), f"tests/{secrets.token_hex(8)}"
     store.bucket.put(key, data)
     try:
         assert store.bucket.get(key) == data
     finally:
-        store.remove(key)
+        store.bucket.remove(key)
     assert key not in store.bucket.keys("tests/")

@@ -43,12 +43,36 @@ def test_of_several_the_name_says_which(write, name: str) -> None:  # noqa: ANN0
         ("a = Workflow(name='a')\n", "b", "defines no Workflow called b"),
         ("\n1 / 0\n", None, r"mine.py:3: ZeroDivisionError: division by zero"),
         ("w = Workflow(\n", None, r"mine.py:2: SyntaxError"),
+        ("raise SystemExit('no')\n", None, r"mine.py:2: SystemExit: no"),
         ("w = Workflow(nam='a')\n", None, r"mine.py:2: TypeError"),
     ],
 )
 def test_a_file_without_exactly_one(write, text: str, name: str | None, sentence: str) -> None:  # noqa: ANN001
     with pytest.raises(InvalidInputError, match=sentence):
         load(write(text), name)
+
+
+def test_a_file_may_look_itself_up(write) -> None:  # noqa: ANN001
+    text = """from __future__ import annotations
+import json
+import sys
+from dataclasses import dataclass
+from hera.workflows import Workflow
+assert sys.modules[__name__].__file__ == __file__
+@dataclass
+class Names:
+    one: str
+mine = Workflow(name=Names(json.loads('"mine"')).one)
+"""
+    path = write("", "json.py")
+    path.write_text(text)
+    assert load(path).name == "mine"
+
+
+def test_an_error_is_placed_in_a_file_given_by_a_relative_path(write, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ANN001
+    monkeypatch.chdir(write("1 / 0\n").parent)
+    with pytest.raises(InvalidInputError, match=r"^mine.py:2: ZeroDivisionError"):
+        load(Path("mine.py"))
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

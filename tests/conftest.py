@@ -1,0 +1,15 @@
+"""With SNOOPY_REQUIRE_CLUSTER a skipped test has failed: `make cluster-test` is not green for having run nothing."""
+
+import os
+from collections.abc import Generator
+
+import pytest
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.skipped and os.environ.get("SNOOPY_REQUIRE_CLUSTER"):
+        report.outcome = "failed"
+        report.longrepr = f"SNOOPY_REQUIRE_CLUSTER is set, and this test was skipped: {report.longrepr}"
+    return report

@@ -1,0 +1,34 @@
+"""The object store's settings and its client: what cannot work is one sentence, and holds no key."""
+
+import pytest
+
+from steps.objects import Bucket, ObjectStoreError, Repository, repository
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "bucket", "sentence"),
+    [
+        ("http://minio:9000", "snoopy", "endpoint: 'http://minio:9000', bucket: 'snoopy': path in endpoint"),
+        ("minio:port", "snoopy", "endpoint: 'minio:port', .*invalid port"),
+        ("minio:9000", "no bucket", "bucket: 'no bucket': invalid bucket name"),
+        ("minio:9000", "12", "bucket: '12': invalid bucket name"),
+    ],
+)
+def test_an_artifact_repository_that_cannot_be_used(endpoint: str, bucket: str, sentence: str) -> None:
+    found = repository(f"s3: {{endpoint: '{endpoint}', bucket: {bucket}}}", "key", "not-a-secret")
+    with pytest.raises(ObjectStoreError, match=sentence) as refusal:
+        Bucket(found)
+    assert "not-a-secret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("text", ["", "s3: {}", "s3: {bucket: b}", "- a", "s3: [", "gcs: {bucket: b}"])
+def test_an_artifact_repository_that_is_none(text: str) -> None:
+    with pytest.raises(ObjectStoreError, match="the artifact repository is not"):
+        repository(text, "key", "not-a-secret")
+
+
+def test_a_store_that_is_not_there_is_said_in_the_systems_words() -> None:
+    where = Repository("127.0.0.1:9", "snoopy", "key", "not-a-secret", insecure=True)
+    for ask in (lambda bucket: bucket.keys(""), lambda bucket: bucket.remove("key")):
+        with pytest.raises(ObjectStoreError, match=r"127\.0\.0\.1:9 cannot be reached: Connection refused$"):
+            ask(Bucket(where))
