@@ -168,7 +168,7 @@ def _join(name: str, *arguments: str) -> Container:
         module="steps.join",
         args=[*CAMPAIGN, *arguments],
         env=STORE,
-        resources=Resources(cpu_request="100m", cpu_limit=2, memory_request="256Mi", memory_limit="2Gi"),
+        resources=Resources(cpu_request="100m", cpu_limit=2, memory_request="256Mi", memory_limit="4Gi"),
         outputs=[
             S3Artifact(
                 name="report",

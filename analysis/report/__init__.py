@@ -2,7 +2,7 @@
 
 import shlex
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,7 @@ def html(report: Mapping[str, Any], connections: pd.DataFrame, reported: str | N
         tcp=[pair for pair in pairs if pair["protocol"] == "tcp"],
         other=[pair for pair in pairs if pair["protocol"] != "tcp"],
         severities=Counter(finding["severity"] for finding in report["findings"]),
-        timeline=timeline(connections),
+        timeline=timeline(connections, report["captures"]),
         phases=_phases(report, reported),
     )
 
@@ -58,7 +58,11 @@ def totals(report: Mapping[str, Any]) -> dict[str, Any]:
     decided = counts["succeeded"] + failed
     dns: Counter[str] = Counter()
     for entry in report["dns"]:
-        dns.update({key: entry[key] for key in ("lookups", "answered", "unanswered")})
+        errors = sum(count for rcode, count in entry["rcodes"].items() if rcode != "NOERROR")
+        dns["names"] += entry["lookups"] - entry["search_steps"]
+        dns["found"] += entry["rcodes"].get("NOERROR", 0)
+        dns["errors"] += errors - entry["search_steps"]
+        dns["unanswered"] += entry["unanswered"]
     return {
         **{key: counts[key] for key in ("attempts", "succeeded", "undecided")},
         "failed": failed,
@@ -66,18 +70,20 @@ def totals(report: Mapping[str, Any]) -> dict[str, Any]:
         "captured": sum(target["outcome"] in {"captured", "no_traffic"} for target in report["targets"]),
         "packets": sum(capture["packets"] for capture in report["captures"]),
         "bytes": sum(capture["bytes"] for capture in report["captures"]),
-        "lookups": dns["lookups"],
-        "answered": dns["answered"],
+        "names": dns["names"],
+        "found": dns["found"],
+        "dns_errors": dns["errors"],
         "unanswered": dns["unanswered"],
     }
 
 
-def timeline(connections: pd.DataFrame) -> dict[str, Any] | None:
-    """Count attempts over time, by outcome, in BINS equal parts; None when there were none."""
+def timeline(connections: pd.DataFrame, captures: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Count attempts by outcome, in BINS equal parts of the time in which packets were seen; None without attempts."""
     tried = connections[connections["outcome"] != ""]
     if tried.empty:
         return None
-    first, last = int(tried["start"].min()), int(tried["start"].max())
+    seen = [nanoseconds(capture[end]) for capture in captures for end in ("first", "last") if capture[end]]
+    first, last = min(seen), max(seen)
     width = max(last - first, NANOSECONDS) / BINS
     bins = np.minimum(((tried["start"] - first) // width).to_numpy(np.int64), BINS - 1)
     kinds = np.select([tried["outcome"] == "succeeded", tried["outcome"] == "undecided"], ["good", "open"], "bad")
