@@ -22,7 +22,7 @@ def test_a_pod_of_this_node(shop: Any, tmp_path: Path) -> None:
         shop.talk({f"{shop.addresses()['web']}:8080": 2})
         tracer.stderr.read()
     assert tracer.returncode == 0
-    read = ["tcpdump", "-nr", tmp_path / "web.pcap", "host", shop.addresses()["client"]]
+    read = ["tcpdump", "-nr", tmp_path / "web.pcap", "host", shop.addresses()["web"]]
     assert len(subprocess.run(read, capture_output=True, text=True, check=True).stdout.splitlines()) == 6
 
 
