@@ -32,6 +32,7 @@ TARGETS = SCRATCH / "targets"
 
 #: Namespaces whose services a report names when it may: the cluster's DNS and API.
 SYSTEM_NAMESPACES = ("default", "kube-system")
+WORKFLOW_LABEL = "workflows.argoproj.io/workflow"
 STATIC_POD_UID = "kubernetes.io/config.hash"
 
 
@@ -49,7 +50,7 @@ def resolve(api: client.ApiClient, asked: CampaignInput, *, campaign: str, names
     """
     submitted = rfc3339(time_ns())
     core = client.CoreV1Api(api)
-    pods = [pod for name in asked.namespaces for pod in _pods(core, name, asked)]
+    pods = [pod for name in asked.namespaces for pod in _pods(core, name, asked) if not _is_our_own(pod, campaign)]
     _all_were_found(asked, pods)
     reasons = {pod.metadata.uid: _why_not(pod) for pod in pods}
     targets = [_target(pod) for pod in pods if not reasons[pod.metadata.uid]]
@@ -105,6 +106,11 @@ def _pods(core: client.CoreV1Api, namespace: str, asked: CampaignInput) -> Itera
             and (not asked.nodes or pod.spec.node_name in asked.nodes)
         ):
             yield pod
+
+
+def _is_our_own(pod: Any, campaign: str) -> bool:
+    """Tell whether a pod is one of the campaign's steps, such as the one that this runs in."""
+    return (pod.metadata.labels or {}).get(WORKFLOW_LABEL) == campaign
 
 
 def _must_exist(core: client.CoreV1Api, namespace: str) -> None:

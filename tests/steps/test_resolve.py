@@ -45,6 +45,7 @@ PODS = [
     pod("agent-1", owner="DaemonSet/agent", spec={"hostNetwork": True}),
     pod("import-1", owner="Job/import", phase="Succeeded"),
     pod("old-1", metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"}),
+    pod("run-resolve-7", metadata={"labels": {"workflows.argoproj.io/workflow": "run"}}),
     pod("static-node-1", metadata={"annotations": {"kubernetes.io/config.hash": "0123456789abcdef"}}),
 ]
 SERVICE = {
