@@ -1,10 +1,11 @@
 # `make` alone lists the targets.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
+export PATH := $(PATH):$(HOME)/.cargo/bin
 PYTHON ?= python3
 BIN := .venv/bin
 OVERLAY ?= quick-start
-DEBIAN := tcpdump tshark iperf3 iproute2 iputils-ping util-linux
+DEBIAN := tcpdump tshark iperf3 iproute2 iputils-ping util-linux openssl
 
 .PHONY: help
 help: ## List the targets
@@ -13,16 +14,23 @@ help: ## List the targets
 .PHONY: install
 install: .venv/ready ## The snoopy command in .venv, from locked versions: source .venv/bin/activate
 
-.venv/ready: pyproject.toml constraints.txt
+KERNEL := analysis/kernel/Cargo.toml $(wildcard analysis/kernel/src/*.rs)
+
+.venv/ready: pyproject.toml constraints.txt $(KERNEL) | rust
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 is needed, or a newer one: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --require-hashes --requirement constraints.txt
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
+.PHONY: rust
+rust: ## Rust's cargo, 1.63 or newer, which builds the kernel; Debian's where it is missing (as root)
+	@command -v cargo >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq cargo \
+	  </dev/null >/dev/null; } || { echo "cargo is needed, 1.63 or newer: apt-get install cargo, or rustup.rs"; exit 1; }
+
 .PHONY: programs
 programs: ## Install the Debian packages of the programs that demo and test run, where one is missing (as root)
-	@for program in tcpdump tshark iperf3 ip ping nsenter; do command -v $$program >/dev/null && continue; \
+	@for program in tcpdump tshark iperf3 ip ping nsenter openssl; do command -v $$program >/dev/null && continue; \
 	  echo "installing $(DEBIAN)"; apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(DEBIAN) \
 	  </dev/null >/dev/null || { echo "this needs root on a Debian, or these programs: $(DEBIAN)"; exit 1; }; break; done
 
@@ -35,12 +43,18 @@ demo: .venv/ready programs ## Three small hosts on this machine, one campaign, o
 test: .venv/ready programs check ## Everything that needs no cluster (root runs the tests in network namespaces, too)
 	$(BIN)/pytest --ignore=tests/cluster
 
+.PHONY: bench
+bench: .venv/ready programs ## Compare with other tools, and write docs/benchmarks.md (as root, for tcptrace; half an hour)
+	$(BIN)/python -m tests.bench.compare --out docs/benchmarks.md
+
 .PHONY: check
 check: .venv/ready ## Style, types and the layers workflows > steps > analysis
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	@cd analysis/kernel && for each in "fmt --check" "clippy --release --quiet -- -D warnings"; do \
+	  ! cargo $${each%% *} --version >/dev/null 2>&1 || cargo $$each || exit 1; done
 
 .PHONY: format
 format: .venv/ready ## Format the code

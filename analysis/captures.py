@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 from analysis.timestamps import nanoseconds
 
 PLAN, RECORD, IPERF = "plan.json", "capture.json", "iperf3.json"
-PRODUCTS = REPORT, PAGE, CONNECTIONS = "report.json", "report.html", "connections.parquet"
+REPORT, PAGE = "report.json", "report.html"
+PRODUCTS = (REPORT, PAGE, *(f"{table}.parquet" for table in ("connections", "dns", "tls", "http")))
 """The files that `analysis.analyse` writes."""
 SCHEMAS = {  # and what each must have
     PLAN: ("snoopy.plan/v1", ("campaign", "namespace", "input", "submitted", "targets")),
@@ -22,16 +24,34 @@ NEEDED = {
     "services": ("namespace", "name", "addresses"),
     "files": ("name", "sha256"),
 }
-SUFFIXES = (".pcap", ".pcapng", ".cap", ".pcap.gz", ".pcapng.gz")
+SUFFIXES = tuple(f"{kind}{end}" for kind in (".pcap", ".pcapng", ".cap") for end in ("", ".gz", ".zst"))
 MAGICS = tuple(  # pcap with µs and ns in both byte orders, pcap "modified", pcapng
     bytes.fromhex(magic)
     for magic in ("a1b2c3d4", "d4c3b2a1", "a1b23c4d", "4d3cb2a1", "a1b2cd34", "34cdb2a1", "0a0d0d0a")
 )
-COMPRESSED = (bytes.fromhex("1f8b"), bytes.fromhex("28b52ffd"))  # gzip, zstd
+GZIP, ZSTD = COMPRESSED = (bytes.fromhex("1f8b"), bytes.fromhex("28b52ffd"))
 
 
 class CaptureError(Exception):
     """There is nothing to analyse, or nothing to analyse it with; the message is one sentence for a person."""
+
+
+@contextmanager
+def writing(out: Path) -> Iterator[None]:
+    """Make a directory to write to; and one sentence of whatever this machine refuses meanwhile.
+
+    Raises:
+        CaptureError: the sentence.
+
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CaptureError(f"out: {str(out)!r}: {(error.strerror or 'cannot be made').lower()}") from None
+    try:
+        yield
+    except OSError as error:
+        raise CaptureError(f"{error.filename or out}: {error.strerror or error}") from None
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,25 @@
-"""From packets to connections, in Zeek's words: conn_state, history, attempts and how each one ended.
+"""From the kernel's facts to connections, in Zeek's words: conn_state, history, attempts and how each one ended.
 
 Rules: Zeek's conn.log (https://docs.zeek.org/en/master/scripts/base/protocols/conn/main.zeek.html); an attempt is a
 TCP connection whose SYN was seen, one per 5-tuple and initial sequence number; RTT is none where a retransmitted SYN
-makes it ambiguous (Karn's algorithm, RFC 6298 section 3).
+makes it ambiguous (Karn's algorithm, RFC 6298 section 3). Nothing here imports pandas, which takes as long as reading
+a million packets: whoever wants only the table has it sooner.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
-import pandas as pd
+import pyarrow as pa
 
-from analysis.community_id import community_id
-from analysis.conversations import ACK, FIN, RST, SYN, Conversations, Mask, Numbers
+from analysis.arrow import Array, numbers, strings, words
+from analysis.community_id import ICMP, TWO_WAY, community_ids
+from analysis.kernel import APPLICATIONS, KINDS, PROTOCOLS, SYN_TIMES, TUNNELS, Columns
 from analysis.timestamps import NANOSECONDS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from analysis.packets import Packets
 
 GRACE = NANOSECONDS  # a SYN this close to the capture's end may be answered yet: RFC 6298's first timeout
 OUTCOMES = ("succeeded", "refused", "timed_out", "unreachable", "aborted", "undecided")
@@ -23,93 +28,130 @@ RETRANSMISSIONS = {
     "fast": "fast_retransmission",
     "spurious": "spurious_retransmission",
 }
-TROUBLES = ("out_of_order", "lost_segment", "duplicate_ack", "keep_alive", "zero_window")
-TUPLE = ["proto", "src", "src_port", "dst", "dst_port"]
+TROUBLES = ("out_of_order", "lost_segment", "duplicate_ack", "keep_alive", "zero_window", "window_full")
+SIDES = ("orig", "resp")
+TCP, UDP = 6, 17
+MILLISECOND = 1_000_000  # ns
 
 
-def connections(packets: pd.DataFrame, unreachable: pd.DataFrame, end: int) -> pd.DataFrame:
+def connections(packets: "Packets", end: int) -> "pd.DataFrame":
+    """Give `table` for pandas: where a number is not known, NaN or NA.
+
+    Args:
+        packets: one capture, read.
+        end: when the capture ended, ns since the epoch; what is open then is undecided, not failed.
+
+    """
+    frame: pd.DataFrame = table(packets.connections, end).to_pandas()
+    return frame.astype(dict.fromkeys(("icmp_code", "vlan", "mtu"), "Int64"))
+
+
+def table(facts: Columns, end: int) -> pa.Table:
     """Give one row per connection, in the order of their first packets.
 
     Args:
-        packets: one capture's TCP, UDP and SCTP packets (`analysis.packets.COLUMNS`), in the order captured.
-        unreachable: its ICMP unreachable messages (`analysis.packets.QUOTES`).
-        end: when the capture ended, ns since the epoch; what is open then is undecided, not failed.
+        facts: the kernel's CONNECTIONS.
+        end: when the capture ended, ns since the epoch.
 
     Returns:
-        Columns proto, src (who opened it), src_port, dst, dst_port, community_id, isn and resp_isn (-1: not seen),
-        start (ns), duration_s, conn_state, history, orig_ and resp_ packets, bytes (IP) and payload_bytes, syn_count,
-        rtt_ms, retransmissions_ by kind, the other TCP troubles, reset_by, icmp_code, outcome (empty unless it is an
-        attempt), and frames of the capture: the first one, and the `proof` of the outcome.
+        The columns that `analysis.tables.CONNECTIONS` describes, and of those that only compare captures: isn and
+        resp_isn (-1: not seen); `start` is in ns since the epoch, places (`frame`, `proof` and others) are numbers of
+        frames in the capture, 0 for none.
 
     """
-    seen = Conversations(packets)
-    table = seen.opened()
-    table["community_id"] = [community_id(*row) for row in table[TUPLE].itertuples(index=False, name=None)]
-    table["start"] = seen.time[seen.first(seen.every)]
-    table["duration_s"] = (seen.time[seen.last(seen.every)] - table["start"]) / NANOSECONDS
-    for end_name, mine in (("orig", seen.up), ("resp", ~seen.up)):
-        table[f"{end_name}_packets"] = seen.count(mine)
-        table[f"{end_name}_bytes"] = seen.total(mine, packets["bytes"])
-        table[f"{end_name}_payload_bytes"] = seen.total(mine, packets["payload"])
-    for name, kind in RETRANSMISSIONS.items():
-        table[f"retransmissions_{name}"] = seen.count(seen.kind == kind)
-    for kind in TROUBLES:
-        table[kind] = seen.count(seen.kind == kind)
-    table["history"] = _histories(seen)
-    _judge(table, seen, unreachable, end)
-    table["frame"] = packets["frame"].to_numpy()[seen.first(seen.every)]
-    return table
+    columns = _ends(facts) | _judged(facts, end) | _sent(facts) | _times(facts) | _analysed(facts) | _around(facts)
+    named = {name: values if isinstance(values, pa.Array) else numbers(values) for name, values in columns.items()}
+    return pa.Table.from_arrays(list(named.values()), list(named))
 
 
-def _at(values: npt.NDArray[Any], rows: Numbers, default: object) -> npt.NDArray[Any]:
-    """Give the values of these rows, and the default for the row (-1, or past the end) that stands for none."""
-    return np.append(values, np.array([default], dtype=values.dtype))[rows]
+def addresses(facts: Columns) -> pa.Array:
+    """Give the texts that the columns src, dst, outer_src and outer_dst name by their place; the last one is empty."""
+    ends = np.concatenate([[0], facts["address_ends"], facts["address_ends"][-1:]]).astype(np.int32)
+    return pa.StringArray.from_buffers(len(ends) - 1, pa.py_buffer(ends), pa.py_buffer(facts["addresses"]))
 
 
-def _judge(table: pd.DataFrame, seen: Conversations, unreachable: pd.DataFrame, end: int) -> None:
-    """Add what became of each connection: the handshake, conn_state, the outcome and what proves it."""
-    none = len(seen.number)
-    syns, answers = seen.has(SYN, without=ACK) & seen.up, seen.has(SYN | ACK) & ~seen.up
-    syn, last_syn, answer = seen.first(syns), seen.last(syns), seen.first(answers)
-    fins = [seen.first(seen.has(FIN) & mine) for mine in (seen.up, ~seen.up)]
-    before_close = np.arange(none) < np.maximum(*fins)[seen.number]  # a RST after both FINs is no news
-    reset = seen.first(seen.has(RST) & before_close)
-    reset_by = np.where(reset < none, np.where(_at(seen.up, reset, default=False), "orig", "resp"), "")
-    state = _states(seen, syn < none, answer < none, [fin < none for fin in fins], reset_by)
+def _ends(facts: Columns) -> dict[str, Any]:
+    texts = addresses(facts)
+    known = {number: place for place, number in enumerate(sorted(PROTOCOLS))}
+    codes = np.array([known.get(number, 0) for number in range(256)])[facts["protocol"]]
+    history = np.where(facts["is_flipped"], np.char.add(b"^", facts["history"]), facts["history"])
+    return {
+        "proto": words(tuple(PROTOCOLS[number] for number in sorted(PROTOCOLS)), codes),
+        "src": texts.take(numbers(facts["src"])),
+        "src_port": facts["src_port"].astype(np.int32),
+        "dst": texts.take(numbers(facts["dst"])),
+        "dst_port": facts["dst_port"].astype(np.int32),
+        "community_id": strings(identities(facts)),
+        "start": facts["start"],
+        "duration_s": (facts["last"] - facts["start"]) / NANOSECONDS,
+        "history": strings(history),
+        "application": words(APPLICATIONS, facts["application"]),
+    }
 
-    table["syn_count"] = seen.count(syns)
-    table["isn"] = np.where(syn < none, _at(seen.seq, syn, -1), (_at(seen.ack, answer, 0) - 1) % 2**32)
-    table.loc[(syn == none) & (answer == none), "isn"] = -1
-    table["resp_isn"] = _at(seen.seq, answer, -1)
-    before_answer = syns & (np.arange(none) < answer[seen.number])
-    clear = (answer < none) & (seen.count(before_answer) == 1)
-    rtt = (_at(seen.time, answer, 0) - _at(seen.time, syn, 0)) / 1e6
-    table["rtt_ms"] = np.where(clear, rtt, np.nan)
-    table["conn_state"], table["reset_by"] = state, reset_by
-    icmp = _icmp(table, unreachable)
-    table["icmp_code"] = icmp["code"]
-    rejected = icmp["code"].notna().to_numpy()
-    open_at_end = _at(seen.time, last_syn, 0) > end - GRACE
-    table["outcome"] = np.select(
-        [syn == none, answer < none, state == "REJ", state == "RSTOS0", state != "S0", rejected, open_at_end],
+
+def identities(facts: Columns) -> Array:
+    """Give the Community IDs; the kernel knows which of their ends is the smaller one, as the specification has it."""
+    protocol, ports = facts["protocol"], (facts["src_port"], facts["dst_port"])
+    one_way = [(protocol == icmp) & ~np.isin(ports[0], TWO_WAY[icmp]) for icmp in ICMP]
+    is_low = (facts["originator"] == 0) | one_way[0] | one_way[1]
+    ends = [np.where(is_low, facts["src"], facts["dst"]), np.where(is_low, facts["dst"], facts["src"])]
+    ordered = [np.where(is_low, *ports), np.where(is_low, *reversed(ports))]
+    packed = np.frombuffer(facts["address_packed"].tobytes(), np.uint8).reshape(-1, 16)
+    is_v6 = facts["address_is_v6"][facts["src"]].astype(bool)
+    found = np.empty(len(protocol), "S30")
+    for version, width in ((~is_v6, 4), (is_v6, 16)):
+        low, high = (packed[end[version]][:, -width:] for end in ends)
+        found[version] = community_ids(low, ordered[0][version], high, ordered[1][version], protocol[version])
+    return found
+
+
+def _sent(facts: Columns) -> dict[str, Any]:
+    names = [f"{side}_{what}" for side in SIDES for what in ("packets", "bytes", "payload_bytes")]
+    return {name: facts[name].astype(np.int64) for name in names}
+
+
+def _judged(facts: Columns, end: int) -> dict[str, Any]:
+    """Say what became of each connection: conn_state, the outcome and what proves it."""
+    syn, answered = facts["syn_frame"] > 0, facts["synack_frame"] > 0
+    reset = facts["reset_frame"] > 0
+    reset_by = np.where(reset, np.where(facts["reset_by_orig"], 1, 2), 0)
+    state = _states(facts, syn, answered, reset_by)
+    rejected = facts["unreachable_frame"] > 0
+    open_at_end = facts["last_syn_time"] > end - GRACE
+    outcome = np.select(
+        [~syn, answered, state == "REJ", state == "RSTOS0", state != "S0", rejected, open_at_end],
         ["", "succeeded", "refused", "aborted", "undecided", "unreachable", "undecided"],
         "timed_out",
     )
-    proof = np.select([answer < none, reset < none, last_syn >= 0], [answer, reset, last_syn], seen.first(seen.every))
-    table["proof"] = np.where(table["outcome"] == "unreachable", icmp["frame"].fillna(0), seen.frame[proof]).astype(int)
+    proof = np.select(
+        [outcome == "unreachable", answered, reset, facts["last_syn_frame"] > 0],
+        [facts[name] for name in ("unreachable_frame", "synack_frame", "reset_frame", "last_syn_frame")],
+        facts["frame"],
+    )
+    return {
+        "conn_state": strings(state.astype("S")),
+        "outcome": strings(outcome.astype("S")),
+        "established": syn & answered & (facts["ack_frame"] > 0),
+        "reset_by": words(("", *SIDES), reset_by),
+        "icmp_code": numbers(facts["unreachable_code"].astype(np.int32), rejected),
+        "isn": facts["isn"],
+        "resp_isn": facts["resp_isn"],
+        "syn_count": facts["syn_count"].astype(np.int64),
+        "synack_count": facts["synack_count"].astype(np.int64),
+        "syn_times_s": _syn_times(facts),
+        "proof": proof,
+    }
 
 
-def _states(
-    seen: Conversations, syn: Mask, answered: Mask, fins: Sequence[Mask], reset_by: npt.NDArray[Any]
-) -> npt.NDArray[Any]:
+def _states(facts: Columns, syn: Array, answered: Array, reset_by: Array) -> Array:
     """Give each connection's conn_state, as Zeek's conn.log defines them."""
-    proto = seen.proto[seen.first(seen.every)]
-    sent, replied = seen.count(seen.up) > 0, seen.count(~seen.up) > 0
+    protocol, replied = facts["protocol"], facts["resp_packets"] > 0
+    fins = facts["orig_fin"] > 0, facts["resp_fin"] > 0
     rules = [
-        (proto == "udp", np.select([sent & replied, sent], ["SF", "S0"], "SHR")),
-        (proto != "tcp", "OTH"),
-        (reset_by == "resp", np.select([syn & ~answered, syn, answered], ["REJ", "RSTR", "RSTRH"], "OTH")),
-        (reset_by == "orig", np.select([syn & ~replied, syn], ["RSTOS0", "RSTO"], "OTH")),
+        (protocol == UDP, np.select([(facts["orig_packets"] > 0) & replied, ~replied], ["SF", "S0"], "SHR")),
+        (protocol != TCP, "OTH"),
+        (reset_by == 2, np.select([syn & ~answered, syn, answered], ["REJ", "RSTR", "RSTRH"], "OTH")),  # noqa: PLR2004 - SIDES
+        (reset_by == 1, np.select([syn & ~replied, syn], ["RSTOS0", "RSTO"], "OTH")),
         (fins[0] & fins[1], "SF"),
         (fins[0], np.select([syn & replied, syn], ["S2", "SH"], "OTH")),
         (fins[1], np.select([syn, answered], ["S3", "SHR"], "OTH")),
@@ -120,48 +162,64 @@ def _states(
     return np.select(conditions, states, "OTH")
 
 
-def _icmp(table: pd.DataFrame, unreachable: pd.DataFrame) -> pd.DataFrame:
-    """Find the first ICMP unreachable that quotes each connection's SYN, or a datagram of it: its code and frame.
-
-    Some quote no more than 8 bytes, as RFC 792 has it: ports, and to tshark no sequence number.
-    """
-    quotes = unreachable.rename(columns={"seq": "isn"})
-    has_isn = (quotes["proto"] == "tcp") & (quotes["isn"] >= 0)
-    exact = quotes[has_isn].drop_duplicates([*TUPLE, "isn"])
-    loose = quotes[~has_isn].drop_duplicates(TUPLE)
-    places = ["code", "frame"]
-    by_isn = table[[*TUPLE, "isn"]].merge(exact, how="left", on=[*TUPLE, "isn"])[places].astype("Int64")
-    by_ends = table[TUPLE].merge(loose, how="left", on=TUPLE)[places].astype("Int64")
-    return by_isn.fillna(by_ends)
+def _syn_times(facts: Columns) -> pa.Array:
+    """Give when SYNs were sent again, in seconds after the first: a list per connection."""
+    times = facts["syn_times"].reshape(-1, SYN_TIMES)
+    counts = np.concatenate([[0], np.cumsum((times > 0).sum(axis=1))]).astype(np.int32)
+    return pa.ListArray.from_arrays(numbers(counts), numbers(times[times > 0] / 1e6))
 
 
-def _histories(seen: Conversations) -> list[str]:
-    """Give each connection's history, as Zeek's: what each side did, in the order in which it did so first.
+def _ms(nanoseconds: Array, known: Array) -> pa.Array:
+    return numbers(nanoseconds / MILLISECOND, known)
 
-    S SYN, H SYN-ACK, A a bare ACK, D data, F FIN, R RST, T retransmitted data, W zero window, I FIN with RST,
-    Q SYN with FIN or RST; capitals are the originator's; ^ where the first packet is the responder's.
-    """
-    syn, fin, rst, ack = (seen.has(flag) for flag in (SYN, FIN, RST, ACK))
-    several = syn.astype(int) + fin + rst > 1
-    data = seen.payload > 0
-    main = np.select(
-        [~seen.tcp, several & fin & rst, several, syn & ack, syn, fin, rst, data, ack],
-        [ord(letter) for letter in "DIQHSFRDA"],
-        0,
-    )
-    again = np.isin(seen.kind, list(RETRANSMISSIONS.values())) & data
-    extra = np.select([again, seen.kind == "zero_window"], [ord("T"), ord("W")], 0)
-    letters = np.stack([extra, main], axis=1).ravel()
-    rows = np.repeat(np.arange(len(main)), 2)
-    letters, rows = letters[letters > 0], rows[letters > 0]
-    letters = letters + np.where(seen.up[rows], 0, 32)  # lower case
-    numbers = seen.number[rows]
-    _, first = np.unique(numbers << 8 | letters, return_index=True)
-    first = first[np.lexsort((first, numbers[first]))]
-    text = letters[first].astype(np.uint8).tobytes().decode()
-    lengths = np.bincount(numbers[first], minlength=seen.size)
-    ends = np.cumsum(lengths)
-    return [
-        ("^" if flipped else "") + text[end - length : end]
-        for end, length, flipped in zip(ends, lengths, seen.flipped, strict=True)
-    ]
+
+def _times(facts: Columns) -> dict[str, Any]:
+    syn, answer, ack = (facts[f"{name}_time"] for name in ("syn", "synack", "ack"))
+    clear = (facts["synack_frame"] > 0) & (facts["syns_before_answer"] == 1)
+    acked = (facts["ack_frame"] > 0) & (facts["synack_count"] == 1)
+    asked, replied = facts["orig_data_frame"] > 0, facts["resp_data_frame"] > 0
+    begun = np.where(asked & (facts["orig_data_time"] <= facts["resp_data_time"]), facts["orig_data_time"], ack)
+    times = {
+        "rtt_ms": _ms(answer - syn, clear),
+        "ack_rtt_ms": _ms(ack - answer, acked),
+        "first_byte_ms": _ms(facts["resp_data_time"] - begun, replied & (begun > 0)),
+    }
+    for side in SIDES:
+        count = facts[f"{side}_data_rtts"]
+        times[f"{side}_data_rtts"] = count.astype(np.int64)
+        times[f"{side}_data_rtt_ms"] = _ms(facts[f"{side}_data_rtt_sum"] / np.maximum(count, 1), count > 0)
+        times[f"{side}_data_rtt_max_ms"] = _ms(facts[f"{side}_data_rtt_max"], count > 0)
+    return times
+
+
+def _analysed(facts: Columns) -> dict[str, Any]:
+    """Give what TCP analysis counted, by Wireshark's words."""
+    kinds = {side: facts[f"{side}_kinds"].reshape(-1, len(KINDS)).astype(np.int64) for side in SIDES}
+    both = dict(zip(KINDS, (kinds["orig"] + kinds["resp"]).T, strict=True))
+    again = [KINDS.index(kind) for kind in RETRANSMISSIONS.values()]
+    found: dict[str, Any] = {f"retransmissions_{name}": both[kind] for name, kind in RETRANSMISSIONS.items()}
+    found |= {name: both[name] for name in TROUBLES}
+    for side in SIDES:
+        found[f"{side}_retransmitted"] = kinds[side][:, again].sum(axis=1)
+        for name in ("largest_acked", "stuck_bytes", "stuck_tries"):
+            found[f"{side}_{name}"] = facts[f"{side}_{name}"].astype(np.int64)
+    is_orig = facts["orig_stuck_tries"] >= facts["resp_stuck_tries"]
+    stuck = np.where(is_orig, facts["orig_stuck_frame"], facts["resp_stuck_frame"])
+    places = ("frame", "reset_frame", "retransmission_frame", "zero_window_frame", "too_big_frame")
+    return found | {name: facts[name] for name in places} | {"stuck_frame": stuck}
+
+
+def _around(facts: Columns) -> dict[str, Any]:
+    """Give what carried a connection's packets, and what happened to them on the way."""
+    texts, inside = addresses(facts), facts["tunnel"] > 0
+    last = len(texts) - 1
+    outer = {name: texts.take(numbers(np.where(inside, facts[name], last))) for name in ("outer_src", "outer_dst")}
+    return {
+        "fragments": facts["fragments"].astype(np.int64),
+        "too_big": facts["too_big"].astype(np.int64),
+        "mtu": numbers(facts["mtu"].astype(np.int64), facts["mtu"] > 0),
+        "vlan": numbers(facts["vlan"], facts["vlan"] >= 0),
+        "tunnel": words(TUNNELS, facts["tunnel"]),
+        "tunnel_id": facts["tunnel_id"].astype(np.int64),
+        **outer,
+    }

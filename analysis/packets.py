@@ -1,36 +1,94 @@
-"""From one capture's files to a table of its packets.
+"""Read one capture: its files, plain or compressed, block by block through the kernel, as one stream of packets."""
 
-This module is the only one that knows how packets are read; everything behind it works on its tables.
-"""
-
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
-import pandas as pd
+import numpy.typing as npt
 
-from analysis import dns, tshark
-from analysis.frames import COLUMNS, FIELDS, QUOTES, TEXTS, Frames, Numbers, frames
-from analysis.stream import header, whole
+from analysis.captures import Capture
+from analysis.compression import DAMAGE, Source, opened
+from analysis.kernel import (
+    CONNECTIONS,
+    MOST_SELECTED,
+    PACKETS,
+    SELECTED,
+    SKIPPED,
+    TOTALS,
+    VXLAN_PORTS,
+    Columns,
+    Ends,
+    Kernel,
+    KernelError,
+)
+from analysis.timestamps import nanoseconds
+
+BLOCK = 1 << 22  # bytes read at once
+LARGEST = 1 << 25  # a record is never larger
+LINKTYPES = {  # Wireshark's short names; others by their number, www.tcpdump.org/linktypes.html
+    0: "null",
+    1: "ether",
+    9: "ppp",
+    12: "rawip",
+    14: "rawip",
+    50: "ppp",
+    51: "ppp-ether",
+    101: "rawip",
+    104: "chdlc",
+    108: "loop",
+    113: "linux-sll",
+    192: "ppi",
+    228: "rawip4",
+    229: "rawip6",
+    242: "ip-ib",
+    276: "linux-sll2",
+}
+RAW = bytes.fromhex("4d3cb2a1 0200 0400 00000000 00000000 00000400 65000000")  # a pcap header: ns, LINKTYPE_RAW
+Numbers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How to read: on which UDP ports VXLAN is spoken, and how many packets to dissect at most.
+
+    Where connections are to be followed, theirs are the packets to dissect, and no others.
+    """
+
+    vxlan_ports: tuple[int, ...] = VXLAN_PORTS
+    most_selected: int = MOST_SELECTED
+    follow: tuple[Ends, ...] = ()
+
+
+@dataclass(frozen=True)
+class Selected:
+    """Packets worth dissecting, in a small pcap of bare IP packets (of tunnels the innermost), and where each is from.
+
+    `frames` are numbers in the capture, `connections` rows of its connections, `applications` as in
+    `analysis.kernel.APPLICATIONS`.
+    """
+
+    path: Path
+    frames: Numbers
+    connections: Numbers
+    applications: npt.NDArray[np.uint8]
 
 
 @dataclass
 class Packets:
-    """One capture, read: `table` has a row per TCP, UDP or SCTP packet, `unreachable` one per ICMP unreachable.
+    """One capture, read: `connections` are the kernel's facts.
 
-    `counts` are the packets that each of the files holds, `skipped` those that are in neither table, by reason;
-    `truncated_at` is the last whole packet of a file that ends in the middle of the next one. `messages` has a row
-    per DNS message. `problems` are sentences without their full stop, about the whole; `unreadable` is by file.
+    `counts` are the frames that each of the files holds, `skipped` the packets that are in no connection, by reason;
+    `truncated_at` is the last whole frame of a file that ends in the middle of the next one. `problems` are sentences
+    without their full stop, about the whole; `unreadable` is by file. Of packets worth dissecting, `passed_over` were
+    too many.
     """
 
-    table: pd.DataFrame
-    unreachable: pd.DataFrame
-    messages: pd.DataFrame
     files: tuple[str, ...]
     counts: list[int]
+    connections: Columns
     linktype: str = ""
     packets: int = 0
     bytes: int = 0
@@ -40,108 +98,122 @@ class Packets:
     unreadable: dict[str, str] = field(default_factory=dict)
     truncated_at: list[dict[str, Any]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    selected: Selected | None = None
+    passed_over: int = 0
 
-    def tally(self, seen: Frames) -> None:
-        """Count frames, whatever they hold."""
-        first, last = int(seen.times.min()), int(seen.times.max())
-        self.packets += len(seen.times)
-        self.bytes += int(seen.lengths.sum())
-        self.first = first if self.first is None else min(first, self.first)
-        self.last = last if self.last is None else max(last, self.last)
-        for reason, count in seen.reasons[seen.reasons != ""].value_counts().items():
-            self.skipped[str(reason)] = self.skipped.get(str(reason), 0) + int(count)
+    def end(self, capture: Capture) -> int:
+        """Give when the capture ended, ns since the epoch: by its record, or with its last packet."""
+        recorded = capture.record.get("ended")
+        return max(nanoseconds(recorded) if recorded else 0, self.last or 0)
 
-    def places(self, frames: pd.Series) -> tuple[Numbers, Numbers]:
-        """Give the index of the file, and the frame number in it, of frame numbers of the capture."""
-        numbers = frames.to_numpy(dtype=np.int64)
-        ends = np.cumsum([0, *self.counts])
-        index = np.searchsorted(ends[1:], numbers)
-        return index, numbers - ends[index]
+    def add(self, index: int, totals: Columns) -> None:
+        """Count what was read of a file."""
+        frames, packets, size, first, last, is_cut, link = (int(number) for number in totals["file"])
+        name, lost = self.files[index], totals["lost"].tobytes().decode()
+        self.counts[index] = frames
+        self.packets += packets
+        self.bytes += size
+        if packets and first <= last:
+            self.first = first if self.first is None else min(first, self.first)
+            self.last = last if self.last is None else max(last, self.last)
+        if link >= 0 and not self.linktype:
+            self.linktype = LINKTYPES.get(link, f"linktype {link}")
+        if is_cut:
+            self.truncated_at.append({"file": name, "frame": frames})
+        if lost:
+            self.unreadable[name] = f"{lost}, after {frames} frames" if frames else lost
+        self.skipped = {reason: int(n) for reason, n in zip(SKIPPED, totals["skipped"], strict=True) if n}
 
 
 def unread(files: Sequence[str]) -> Packets:
     """Give what a capture is of which nothing was read yet."""
-    return Packets(_table([], COLUMNS), _table([], QUOTES), dns.table([]), tuple(files), [0] * len(files))
+    return Packets(tuple(files), [0] * len(files), Kernel().columns(CONNECTIONS))
 
 
-def read(files: Sequence[str], root: Path) -> Packets:
-    """Read one capture: its files below `root`, in order, as one stream of packets.
+def read(
+    files: Sequence[str],
+    root: Path,
+    *,
+    reading: Reading | None = None,
+    select: Path | None = None,
+    each: Callable[[Columns, Sequence[int]], None] | None = None,
+) -> Packets:
+    """Read one capture: its files below `root`, in order.
 
     A file that cannot be read, or that ends in the middle of a packet, is reported and does not hide the others.
 
+    Args:
+        files: names relative to `root`, pcap or pcapng, gzip or zstd around them or not, in any mixture.
+        root: a directory.
+        reading: how.
+        select: a file to write, of the packets worth dissecting: `Packets.selected`.
+        each: called with the kernel's PACKETS of each block, and the frames in the files before it.
+
     Raises:
-        CaptureError: tshark is not installed.
+        OSError: a file cannot be opened.
 
     """
-    packets = unread(files)
-    seen: list[Frames] = []
-    with tempfile.TemporaryDirectory(prefix="snoopy-") as scratch:
-        readable = _readable(packets, root, Path(scratch))
+    reading = reading or Reading()
+    kernel = Kernel(
+        vxlan_ports=reading.vxlan_ports, most_selected=reading.most_selected if select else 0, packets=each is not None
+    )
+    for ends in reading.follow:
+        kernel.follow(ends)
+    packets = Packets(tuple(files), [0] * len(files), {})
+    with ExitStack() as stack:
+        selection = _Selection(stack.enter_context(select.open("wb")) if select else None)
         try:
-            for chunk in tshark.fields(list(readable.values()), FIELDS, TEXTS) if readable else ():
-                some = frames(chunk)
-                packets.tally(some)
-                seen.append(some)
-        except tshark.StoppedError as error:
+            for index, name in enumerate(files):
+                kernel.begin()
+                with opened(root / name) as source:
+                    for _ in _blocks(kernel, source, packets, name):
+                        selection.add(kernel)
+                        if each:
+                            each(kernel.columns(PACKETS), packets.counts[:index])
+                packets.add(index, kernel.columns(TOTALS))
+        except KernelError as error:
             packets.problems.append(f"not all of its packets could be read: {error}")
-        packets.table = _table([some.packets for some in seen], COLUMNS)
-        packets.unreachable = _table([some.quotes for some in seen], QUOTES)
-        del seen
-        _settle(packets)
-        _read_dns(packets, readable)
+    packets.connections = kernel.columns(CONNECTIONS)
+    totals = kernel.columns(TOTALS)
+    if select:
+        packets.selected = selection.selected(select)
+        packets.passed_over = int(totals["selectable"][0]) - len(packets.selected.frames)
     return packets
 
 
-def _settle(packets: Packets) -> None:
-    """Compare what tshark gave with what capinfos counted."""
-    missing = sum(packets.counts) - packets.packets
-    if missing > 0:
-        packets.skipped["tshark stopped before them"] = missing
-        if not packets.problems:
-            packets.problems.append(f"tshark read {packets.packets} of its {sum(packets.counts)} packets")
-    elif missing:  # some blocks of pcapng files are no packets: tshark numbers them, capinfos does not count them
-        packets.counts[-1] -= missing
+def _blocks(kernel: Kernel, source: Source, packets: Packets, name: str) -> Iterator[None]:
+    """Feed a file to the kernel, and pause after every block. What is left of one is put before the next."""
+    buffer, filled, is_last = bytearray(BLOCK), 0, False
+    while not is_last:
+        try:
+            more = source(memoryview(buffer)[filled:])
+        except DAMAGE as error:
+            packets.unreadable[name] = f"it cannot be read to its end: {str(error).partition(chr(10))[0]}"
+            more = 0
+        filled, is_last = filled + more, more == 0
+        used = kernel.feed(buffer, filled, is_last=is_last)
+        yield
+        buffer[: filled - used] = buffer[used:filled]
+        filled -= used
+        if filled == len(buffer) and filled < LARGEST:
+            buffer += bytes(len(buffer))
 
 
-def _read_dns(packets: Packets, readable: Mapping[str, Path]) -> None:
-    """Dissect the files that hold DNS messages; their frames are numbered in the capture then, as others are."""
-    holding = np.unique(packets.places(packets.table.loc[packets.table["dns"], "frame"])[0])
-    if not len(holding):
-        return
-    try:
-        found = dns.messages([readable[packets.files[index]] for index in holding])
-    except tshark.StoppedError as error:
-        packets.problems.append(f"its DNS messages could not be read: {error}")
-        return
-    counts = np.array(packets.counts)
-    here, everywhere = np.cumsum([0, *counts[holding]]), np.cumsum([0, *counts])
-    place = np.searchsorted(here[1:], found["frame"])
-    packets.messages = found.assign(frame=found["frame"] - here[place] + everywhere[holding[place]])
+class _Selection:
+    """The small pcap as it is written, and where its packets are from."""
 
+    def __init__(self, file: IO[bytes] | None) -> None:
+        self._file, self._parts = file, [Kernel().columns(SELECTED)]
+        if file:
+            file.write(RAW)
 
-def _readable(packets: Packets, root: Path, scratch: Path) -> dict[str, Path]:
-    """Give the files that hold packets, and where to read them, after counting what is in all of them."""
-    readable: dict[str, Path] = {}
-    head = b""
-    found = tshark.contents([root / name for name in packets.files])
-    for index, (name, content) in enumerate(zip(packets.files, found, strict=True)):
-        packets.linktype = packets.linktype or content.linktype
-        if content.error:
-            packets.unreadable[name] = content.error
-        if content.is_cut:
-            packets.truncated_at.append({"file": name, "frame": content.packets})
-        if not content.packets:
-            continue
-        if readable and not head == header(root / name) != b"":
-            packets.unreadable[name] = "it is no pcap file like those before it, and was left out"
-            continue
-        packets.counts[index] = content.packets
-        head = head or header(root / name)
-        is_damaged = content.is_cut or content.error
-        readable[name] = whole(root / name, content.packets, scratch) if is_damaged else root / name
-    return readable
+    def add(self, kernel: Kernel) -> None:
+        if self._file and len((found := kernel.columns(SELECTED))["frame"]):
+            self._file.write(found.pop("records").data)
+            self._parts.append(found)
 
-
-def _table(parts: list[pd.DataFrame], columns: Mapping[str, Any]) -> pd.DataFrame:
-    empty = pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in columns.items()})
-    return pd.concat([part for part in parts if len(part)] or [empty], ignore_index=True)
+    def selected(self, path: Path) -> Selected:
+        frame, connection, application = (
+            np.concatenate([part[name] for part in self._parts]) for name in ("frame", "connection", "application")
+        )
+        return Selected(path, frame, connection.astype(np.int64), application)
