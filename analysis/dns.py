@@ -1,170 +1,123 @@
-"""DNS: what was asked, what was answered and how fast; pyshark dissects the few packets that are DNS."""
+"""DNS: what was asked, what was answered and how fast."""
 
-import asyncio
-from asyncio.subprocess import Process
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import islice
 
 import pandas as pd
-from pyshark.capture.pipe_capture import PipeCapture
 
-from analysis.stream import opened
 from analysis.timestamps import NANOSECONDS
-from analysis.tshark import StoppedError
+from analysis.tshark import SEPARATOR
 
-FILTER = "dns and not icmp and not icmpv6"  # an ICMP error quotes a question, it does not ask it
-LAYERS = "frame ip ipv6 udp tcp dns"  # what tshark writes out for pyshark: most of pyshark's cost
+FIELDS = (  # Wireshark's; the counts say which questions belong to which of several messages in a segment
+    *("dns.id", "dns.flags.response", "dns.flags.rcode"),
+    *("dns.count.queries", "dns.qry.name", "dns.qry.type"),
+)
 RCODES = {0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED"}  # RFC 1035
 TYPES = {1: "A", 2: "NS", 5: "CNAME", 6: "SOA", 12: "PTR", 15: "MX", 16: "TXT", 28: "AAAA", 33: "SRV", 65: "HTTPS"}
 GRACE = NANOSECONDS  # a question this close to the capture's end may be answered yet
 SEARCH = 10 * NANOSECONDS  # a resolver is through its search list within this
-MESSAGES = {
-    "time": "int64",  # ns since the epoch
+MESSAGES = {  # beside the columns of its packet (`analysis.dissect.PACKET`)
     "is_answer": "bool",
-    "client": "str",
-    "client_port": "int64",
-    "server": "str",
-    "server_port": "int64",
     "id": "int64",
     "name": "str",
     "type": "str",
     "rcode": "str",  # empty for a question
-    "frame": "int64",  # number in what was read
 }
-ENDS = 4  # two addresses, two ports
-LOOKUP = ["client", "client_port", "server", "server_port", "id", "name", "type"]
+LOOKUP = ["client", "client_port", "server", "server_port", "transport", "id", "name", "type"]
 
 
-def messages(files: Sequence[Path]) -> pd.DataFrame:
-    """Give one row per DNS message in these files (`analysis.stream.opened`), with the columns MESSAGES.
+def messages(values: Sequence[str]) -> Iterator[tuple[bool, int, str, str, str]]:
+    """Read the DNS messages of one packet, by their first questions: what has none is no lookup.
 
-    Raises:
-        StoppedError: tshark ended with an error.
+    Args:
+        values: those of FIELDS, as `analysis.tshark.fields` gives them.
+
+    Returns:
+        The columns MESSAGES.
 
     """
-    return table(_messages(files))
-
-
-def table(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    """Make a table of DNS messages, with the columns MESSAGES."""
-    return pd.DataFrame(list(rows), columns=list(MESSAGES)).astype(MESSAGES)
+    ids, responses, rcodes, counts, names, types = (value.split(SEPARATOR) if value else [] for value in values)
+    questions, codes = zip(names, types, strict=False), iter(rcodes)
+    for number, response, count in zip(ids, responses, counts, strict=False):
+        is_answer = response in {"1", "True"}
+        rcode = int(next(codes, "0")) if is_answer else 0
+        for name, kind in list(islice(questions, int(count)))[:1]:
+            text = RCODES.get(rcode, f"RCODE{rcode}") if is_answer else ""
+            yield is_answer, int(number, 16), name.lower(), TYPES.get(int(kind), f"TYPE{kind}"), text
 
 
 def lookups(found: pd.DataFrame, end: int) -> pd.DataFrame:
     """Match questions with answers: one row per lookup, a question repeated is one lookup.
 
     Args:
-        found: DNS messages, as `messages` gives them.
+        found: DNS messages (`analysis.dissect.Messages.dns`).
         end: when the capture ended, ns since the epoch.
 
     Returns:
         Columns LOOKUP, asked (ns), tries, latency_ms (first question to first answer), rcode (empty when
         unanswered), undecided (unanswered, and last asked in the capture's last second), search_step (an
-        NXDOMAIN on the way through the search list of resolv.conf, to a name that exists), proof (the frame of the
-        answer, or of the last question).
+        NXDOMAIN on the way through the search list of resolv.conf, to a name that exists), frame (the first
+        question's), connection (the row of its connection), proof (the frame of the answer, or of the last question).
 
     """
-    asked, answered = (found[found["is_answer"] == side].sort_values("time", kind="stable") for side in (False, True))
-    questions = asked.groupby(LOOKUP, sort=False)
+    asked, answered = (_of_side(found, is_answer=side) for side in (False, True))
     times = {"asked": ("time", "min"), "last": ("time", "max"), "tries": ("time", "size")}
-    table = questions.agg(**times, frame=("frame", "last"))
+    frames = {"frame": ("frame", "first"), "last_frame": ("frame", "last"), "connection": ("connection", "first")}
+    table = asked.groupby(LOOKUP, sort=False).agg(**times, **frames)
     answers = answered.drop_duplicates(LOOKUP).set_index(LOOKUP)[["time", "rcode", "frame"]]
-    answers = answers.rename(columns={"frame": "frame_answer"})
-    answers = answers.astype({"time": "Int64", "frame_answer": "Int64"})  # a float holds no ns since the epoch
+    answers = answers.rename(columns={"frame": "answer_frame"})
+    answers = answers.astype({"time": "Int64", "answer_frame": "Int64"})  # a float holds no ns since the epoch
     table = table.join(answers).reset_index()
     is_answered = table["time"].notna()
     table["latency_ms"] = (table["time"] - table["asked"]).astype("float64") / 1e6
     table["rcode"] = table["rcode"].fillna("")
     table["undecided"] = ~is_answered & (table["last"] > end - GRACE)
-    table["proof"] = table["frame_answer"].where(is_answered, table["frame"]).astype("int64")
-    table = table.drop(columns=["time", "last", "frame", "frame_answer"])
-    table["search_step"] = pd.Series(_search_steps(table), dtype="bool")
+    table["proof"] = table["answer_frame"].where(is_answered, table["last_frame"]).astype("int64")
+    table = table.drop(columns=["time", "last", "last_frame", "answer_frame"])
+    table["search_step"] = _search_steps(table)
     return table
 
 
-def _search_steps(table: pd.DataFrame) -> list[bool]:
-    found: dict[tuple[str, str], list[tuple[int, str]]] = {}
-    columns = ["client", "type", "asked", "name"]
-    for client, kind, asked, name in table.loc[table["rcode"] == "NOERROR", columns].itertuples(index=False, name=None):
-        found.setdefault((client, kind), []).append((asked, name))
-    return [
-        rcode == "NXDOMAIN"
-        and any(
-            0 <= later - asked <= SEARCH and is_step(name, existing)
-            for later, existing in found.get((client, kind), ())
-        )
-        for client, kind, asked, name, rcode in table[[*columns, "rcode"]].itertuples(index=False, name=None)
-    ]
+def _of_side(found: pd.DataFrame, *, is_answer: bool) -> pd.DataFrame:
+    """Give the questions or the answers in the order of their times; a question's sender is the client."""
+    client, server = ("dst", "src") if is_answer else ("src", "dst")
+    names = {client: "client", f"{client}_port": "client_port", server: "server", f"{server}_port": "server_port"}
+    return found[found["is_answer"] == is_answer].sort_values("time", kind="stable").rename(columns=names)
 
 
-def is_step(name: str, existing: str) -> bool:
-    """Say whether a resolver that looks for `existing` may have tried `name` on the way.
+def _search_steps(table: pd.DataFrame) -> pd.Series:
+    """Say which lookups ended in NXDOMAIN, and the same client soon found a name to which they were a step."""
+    tried, exist = table[table["rcode"] == "NXDOMAIN"], table[table["rcode"] == "NOERROR"]
+    pairs = list(_steps(tried["name"].unique(), set(exist["name"])))
+    names = pd.DataFrame(pairs, columns=["name", "existing"], dtype="str")
+    tried = tried.reset_index().merge(names, on="name").sort_values("asked")
+    exist = exist[["client", "type", "name", "asked"]].rename(columns={"name": "existing"}).sort_values("asked")
+    later = pd.merge_asof(
+        tried,
+        exist.assign(is_found=True),
+        on="asked",
+        by=["client", "type", "existing"],
+        direction="forward",
+        tolerance=SEARCH,
+    )
+    return pd.Series(table.index.isin(later.loc[later["is_found"].notna(), "index"]), dtype="bool")
+
+
+def _steps(tried: Iterable[str], existing: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Pair names that do not exist with those that a resolver may have looked for when it tried them.
 
     It tries `web.default.svc.cluster.local`, `web.svc.cluster.local` and so on, down to `web`: the same first
     labels, and of what follows them an end.
     """
-    tried, last = name.split("."), existing.split(".")
-    splits = range(1, len(last) + 1) if len(last) < len(tried) else ()
-    return any(tried[:n] == last[:n] and tried[n:][len(tried) - len(last) :] == last[n:] for n in splits)
-
-
-class _Stream(PipeCapture):  # type: ignore[misc]  # pyshark has no types
-    """One that lets tshark end by itself: pyshark kills it at the end of its output, and then calls that a crash."""
-
-    async def _cleanup_subprocess(self, process: Process) -> None:
-        if not self._eof_reached:
-            process.kill()
-        if await process.wait() and self._eof_reached:
-            raise StoppedError(process.returncode, self._last_error_line or "")
-
-    def close(self) -> None:
-        super(PipeCapture, self).close()  # the pipe is not its own
-
-
-@contextmanager
-def _dissected(files: Sequence[Path]) -> Iterator[_Stream]:
-    loop = asyncio.new_event_loop()  # its own: pyshark's is shared by all, and belongs to one thread
-    try:
-        with opened(files) as stream:
-            options = {"display_filter": FILTER, "custom_parameters": ["-J", LAYERS]}
-            capture = _Stream(stream.fileno(), eventloop=loop, **options)
-            try:
-                yield capture
-            finally:
-                capture.close()
-    finally:
-        loop.close()
-
-
-def _messages(files: Sequence[Path]) -> Iterator[dict[str, Any]]:
-    with _dissected(files) as capture:
-        for packet in capture:
-            ends: dict[str, Any] = {}
-            for layer in packet.layers:  # of a tunnel, the innermost addresses
-                if layer.layer_name in {"ip", "ipv6"}:
-                    ends |= {"src": str(layer.src), "dst": str(layer.dst)}
-                elif layer.layer_name in {"udp", "tcp"}:
-                    ends |= {"src_port": int(layer.srcport), "dst_port": int(layer.dstport)}
-                elif layer.layer_name == "dns" and layer.get("id") and layer.get("qry_name") and len(ends) == ENDS:
-                    yield _message(packet, layer, ends)
-
-
-def _message(packet: Any, layer: Any, ends: dict[str, Any]) -> dict[str, Any]:
-    is_answer = str(layer.get("flags_response")) in {"1", "True"}
-    client, server = ("dst", "src") if is_answer else ("src", "dst")
-    kind, rcode = int(layer.get("qry_type", 0)), int(layer.get("flags_rcode", 0))
-    return {
-        "time": int(packet.sniff_timestamp.replace(".", "")),  # tshark writes nine decimals
-        "is_answer": is_answer,
-        "client": ends[client],
-        "client_port": ends[f"{client}_port"],
-        "server": ends[server],
-        "server_port": ends[f"{server}_port"],
-        "id": int(layer.id, 16),
-        "name": str(layer.qry_name).lower(),
-        "type": TYPES.get(kind, f"TYPE{kind}"),
-        "rcode": RCODES.get(rcode, f"RCODE{rcode}") if is_answer else "",
-        "frame": int(packet.number),
-    }
+    lengths = defaultdict(set)
+    for name in existing:
+        lengths[name.partition(".")[0]].add(name.count(".") + 1)
+    for name in tried:
+        labels = name.split(".")
+        for length in lengths.get(labels[0], ()):
+            missing = len(labels) - length
+            for first in range(1, length + 1) if missing > 0 else ():
+                step = ".".join(labels[:first] + labels[first + missing :])
+                if step in existing:
+                    yield name, step

@@ -1,52 +1,35 @@
-"""Wireshark's programs: `capinfos` counts a file's packets, one `tshark` per capture gives the fields asked for."""
+"""Wireshark's command line: which version is installed, and one run of it over a file, a row of fields per packet."""
 
 import os
 import re
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any
 
-import pandas as pd
-
-from analysis.captures import CaptureError
-from analysis.stream import opened
-
-CHUNK = 50_000  # packets held as text at once
-AT_ONCE = 500  # files that capinfos is asked about at once
-PREFERENCES = (  # every frame counts where it stands: no waiting for the rest of a datagram or of a message
-    *("ip.defragment:FALSE", "ipv6.defragment:FALSE", "tcp.desegment_tcp_streams:FALSE"),
-    *("tcp.analyze_sequence_numbers:TRUE", "tcp.calculate_timestamps:FALSE"),
-)
+SEPARATOR = "\x1f"  # between the values of a field that occurs several times in a packet: no text holds it
 Process = subprocess.Popen[bytes]
 
 
 class StoppedError(Exception):
-    """tshark ended with an error: its exit code, and the last that it said."""
-
-    def __str__(self) -> str:
-        code, said = self.args
-        how = f"was killed by signal {-code}" if code < 0 else f"ended with {code}"
-        return f"tshark {how}{': ' + said.removeprefix('tshark: ') if said else ''}"
+    """tshark is not installed, or ended with an error; the message is a sentence without its full stop."""
 
 
-class Contents(NamedTuple):
-    """What a file holds: whole packets, and link type (Wireshark's name); `error` where it could not be read on."""
-
-    packets: int
-    linktype: str
-    is_cut: bool  # it ends in the middle of a packet
-    error: str
+def stopped(code: int, said: str) -> StoppedError:
+    """Say that tshark ended with this exit code, and the last that it said, or (negative) was killed by a signal."""
+    if code < 0:
+        return StoppedError(f"tshark was killed by signal {-code}")
+    return StoppedError(f"tshark ended with {code}{': ' + said.removeprefix('tshark: ') if said else ''}")
 
 
-def _run(*command: str | Path, **options: Any) -> Process:
+def _run(*words: str | Path, **options: Any) -> Process:
     try:
-        return subprocess.Popen(command, stdout=subprocess.PIPE, **options)
+        return subprocess.Popen(["tshark", *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, **options)
     except FileNotFoundError:
-        raise CaptureError(f"{command[0]} is not installed here: install tshark, Wireshark's command line") from None
+        raise StoppedError("tshark, Wireshark's command line, is not installed here") from None
 
 
 @cache
@@ -54,92 +37,51 @@ def version() -> str:
     """Give tshark's version.
 
     Raises:
-        CaptureError: tshark is not installed.
+        StoppedError: tshark is not installed.
 
     """
-    output, _ = _run("tshark", "--version", stderr=subprocess.DEVNULL).communicate()
+    output, _ = _run("--version", stderr=subprocess.DEVNULL).communicate()
     found = re.search(rb"\d+\.\d+\.\d+", output)
     return found[0].decode() if found else "unknown"
 
 
-def contents(files: Sequence[Path]) -> Iterator[Contents]:
-    """Count the packets of files, as far as each can be read; only their headers are looked at.
+def fields(
+    file: Path, names: Sequence[str], *, named: Sequence[str] = (), options: Sequence[str] = ()
+) -> Iterator[list[str]]:
+    """Give a row for every packet of a file: these fields' values, in this order.
+
+    Args:
+        file: any capture file.
+        names: Wireshark's names of fields; the values of one that occurs several times are joined by SEPARATOR.
+        named: fields whose values are wanted by Wireshark's names for them, not as numbers; they follow, and several
+            values are joined by commas.
+        options: more words of tshark's command line.
 
     Raises:
-        CaptureError: capinfos is not installed.
+        StoppedError: tshark is not installed, or ended with an error; what it read until then was given.
 
     """
-    for start in range(0, len(files), AT_ONCE):
-        some = files[start : start + AT_ONCE]
-        found = _contents(some)
-        yield from found or (_contents([file])[0] for file in some)
-
-
-def _contents(files: Sequence[Path]) -> list[Contents]:
-    """Count the packets of several files, unless there is something to be said of one; then each is asked alone."""
-    process = _run("capinfos", "-TMrEc", *files, stderr=subprocess.PIPE)
-    output, errors = (stream.decode(errors="replace") for stream in process.communicate())
-    rows = [line.split("\t") for line in output.splitlines()]
-    if not process.returncode and len(rows) == len(files):
-        return [Contents(int(row[-1]), row[-2], is_cut=False, error="") for row in rows]
-    if len(files) > 1:
-        return []
-    packets, linktype = (int(rows[0][-1]), rows[0][-2]) if rows and rows[0][-1].isdigit() else (0, "")
-    if before := re.search(r"after reading (\d+) packets", errors):
-        packets = int(before[1])
-    is_cut = "cut short" in errors
-    error = "" if is_cut else " ".join(errors.split()) or f"capinfos ended with {process.returncode}"
-    error = re.sub(rf'( from)? "{re.escape(str(files[0]))}"', "", error).replace("capinfos: ", "")
-    return [Contents(packets, linktype, is_cut, error.replace("capinfos", "Wireshark"))]
-
-
-def fields(files: Sequence[Path], names: Sequence[str], texts: Sequence[str]) -> Iterator[pd.DataFrame]:
-    """Give these fields of all packets of the files (`analysis.stream.opened`), CHUNK packets at a time.
-
-    A field that occurs several times in a packet is text, with commas; `texts` name the fields that always are.
-
-    Raises:
-        CaptureError: tshark is not installed.
-        StoppedError: it ended with an error; what it read until then was given.
-
-    """
-    with opened(files) as stream, _output(stream, names) as output:
-        try:
-            yield from pd.read_csv(
-                output,
-                sep="\t",
-                names=list(names),
-                dtype=dict.fromkeys(texts, "str"),
-                quoting=3,  # none: tshark writes no quotes of its own
-                chunksize=CHUNK,
-                low_memory=False,
-            )
-        except pd.errors.EmptyDataError:
-            return
-
-
-@contextmanager
-def _output(stream: IO[bytes], names: Sequence[str]) -> Iterator[IO[bytes]]:
-    """Run tshark on a stream; raise StoppedError when all its output was read, and it ended with an error."""
-    options = [word for preference in PREFERENCES for word in ("-o", preference)]
-    options += [word for name in names for word in ("-e", name)]
+    columns = ",".join(f'"{name}","%Cus:{name}:0:R"' for name in named)
+    words = ["-o", f"gui.column.format:{columns}"] if named else []
+    words += [word for name in (*names, *(f"_ws.col.{name}" for name in named)) for word in ("-e", name)]
     with ExitStack() as stack:
         settings = stack.enter_context(tempfile.TemporaryDirectory(prefix="snoopy-"))  # not this user's own
         errors = stack.enter_context(tempfile.TemporaryFile())
         process = _run(
-            "tshark",
-            *("-n", "-r", "-", "-T", "fields", "-E", "occurrence=a", *options),
-            stdin=stream,
+            *["-n", "-r", str(file), "-T", "fields", "-E", "occurrence=a", "-E", f"aggregator={SEPARATOR}"],
+            *options,
+            *words,
             stderr=errors,
             env={**os.environ, "WIRESHARK_CONFIG_DIR": settings},
         )
-        stream.close()  # it is the process's now: when that ends, whoever feeds it notices
         stack.callback(_end, process)
-        yield process.stdout  # type: ignore[misc] # it is a pipe
+        for line in process.stdout or ():
+            if line.endswith(b"\n"):  # not one that it was killed in
+                yield line[:-1].decode(errors="replace").split("\t")
         if process.wait():
             errors.seek(0)
             said = errors.read().decode(errors="replace").strip().splitlines()
-            raise StoppedError(process.returncode, said[-1] if said else "")
+            raise stopped(process.returncode, said[-1] if said else "")
 
 
 def _end(process: Process) -> None:
