@@ -2,34 +2,36 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from analysis.captures import CONNECTIONS, PAGE, REPORT, Capture, CaptureError, find
+from analysis.captures import PAGE, REPORT, Capture, find, writing
+from analysis.extract import columns
+from analysis.packets import Reading
 from analysis.report import html
 from analysis.summary import summarise
-from analysis.views import view
+from analysis.tables import Writer
+from analysis.thresholds import Thresholds, thresholds
+from analysis.views import View, view
 
-WORKERS = 4  # captures read at once; each holds one capture's packets
-BIG = 1 << 27  # bytes of the captures that may be read at once: a packet takes up to ten times its bytes in memory
-COLUMNS = (  # of connections.parquet; `analysis.connections.connections` says what they mean
-    *("campaign", "capture", "target", "interface"),
-    *("community_id", "src", "src_port", "dst", "dst_port", "proto", "start", "duration_s", "conn_state", "history"),
-    *(f"{end}_{what}" for end in ("orig", "resp") for what in ("packets", "bytes", "payload_bytes")),
-    *("syn_count", "rtt_ms", "retransmissions_plain", "retransmissions_fast", "retransmissions_spurious"),
-    *("out_of_order", "lost_segment", "duplicate_ack", "keep_alive", "zero_window"),
-    *("reset_by", "icmp_code", "outcome", "file", "frame", "proof_file", "proof_frame"),
-)
+WORKERS = 4  # captures read at once
+OF_VIEWS = {"connections": "connections", "dns": "lookups", "tls": "handshakes", "http": "requests"}
 
 
-def analyse(paths: Sequence[Path], out: Path, *, reported: str | None = None) -> dict[str, Any]:
-    """Write report.json, report.html and connections.parquet into `out`, and give report.json's content.
+def analyse(
+    paths: Sequence[Path],
+    out: Path,
+    *,
+    reported: str | None = None,
+    limits: Thresholds | None = None,
+    reading: Reading | None = None,
+) -> dict[str, Any]:
+    """Write report.json, report.html and the tables into `out`, and give report.json's content.
 
     Args:
         paths: capture files, or directories: in one, every folder with a capture.json is one capture (its numbered
@@ -37,45 +39,44 @@ def analyse(paths: Sequence[Path], out: Path, *, reported: str | None = None) ->
         out: a directory; made where it is missing.
         reported: when the campaign's report was made, RFC 3339; shown in report.html only, because report.json
             says the same whenever it is made.
+        limits: what is worth a finding; those of the plan, or the defaults, where there are none.
+        reading: how captures are read; with the plan's VXLAN ports, where there are some.
 
     Raises:
-        CaptureError: a path does not exist, cannot be read or holds no captures, `out` cannot be written, or tshark
-            is not installed.
+        CaptureError: a path does not exist, cannot be read or holds no captures, or `out` cannot be written.
 
     """
-    try:
-        return _analyse(paths, out, reported)
-    except OSError as error:
-        raise CaptureError(f"{error.filename or out}: {error.strerror or error}") from None
+    with writing(out):
+        return _analyse(paths, out, reported, limits, reading)
 
 
-def _analyse(paths: Sequence[Path], out: Path, reported: str | None) -> dict[str, Any]:
+def _analyse(
+    paths: Sequence[Path], out: Path, reported: str | None, limits: Thresholds | None, reading: Reading | None
+) -> dict[str, Any]:
     found = find(paths)
+    asked = found.plan.get("input", {})
+    limits = limits or thresholds(asked.get("thresholds", ()))
+    if not reading and asked.get("vxlan"):
+        reading = Reading(vxlan_ports=tuple(map(int, asked["vxlan"])))
     captured = [capture for capture in found.captures if not capture.is_iperf]
-    with ThreadPoolExecutor(workers(captured)) as pool:  # tshark does the work, in a process of its own
-        views = list(pool.map(view, range(len(captured)), captured))
-    report, counted = summarise(found, views)
-    out.mkdir(parents=True, exist_ok=True)
+    views = list(_written(captured, out, found.plan.get("campaign", ""), reading))
+    report, counted = summarise(found, views, limits)
     text = json.dumps(report, ensure_ascii=False, indent=1, allow_nan=False)
     (out / REPORT).write_text(text + "\n", encoding="utf-8")
     (out / PAGE).write_text(html(report, counted, reported), encoding="utf-8")
-    _write(out / CONNECTIONS, [each.connections for each in views], report["campaign"].get("name", ""))
     return report
 
 
-def workers(captures: Sequence[Capture]) -> int:
-    """Say how many captures to read at once: as many as there are cores, and one where they are big."""
-    biggest = max((sum(path.stat().st_size for path in capture.paths) for capture in captures), default=0)
-    return max(1, min(WORKERS, os.cpu_count() or 1, BIG // max(biggest, 1)))
-
-
-def _write(file: Path, tables: Sequence[pd.DataFrame], campaign: str) -> None:
-    """Write one row per connection and capture: what two captures saw is there twice, as each of them saw it."""
-    rows = pd.concat(tables or [pd.DataFrame(columns=COLUMNS)], ignore_index=True).assign(campaign=campaign)
-    texts = ("target", "interface", "reset_by", "outcome")
-    rows = rows.assign(
-        start=pd.to_datetime(rows["start"], utc=True, unit="ns"),
-        **{name: rows[name].mask(rows[name] == "") for name in texts},
-    )
-    table = pa.Table.from_pandas(rows[list(COLUMNS)], preserve_index=False)
-    pq.write_table(table.replace_schema_metadata(), file, compression="zstd")
+def _written(captured: Sequence[Capture], out: Path, campaign: str, reading: Reading | None) -> Iterator[View]:
+    """Read captures, several at once, and write the tables of each, in their order."""
+    with ExitStack() as stack:
+        writers = {name: stack.enter_context(Writer(out, name, campaign)) for name in OF_VIEWS}
+        pool = stack.enter_context(ThreadPoolExecutor(min(WORKERS, os.cpu_count() or 1)))
+        numbers = range(len(captured))
+        for seen in pool.map(lambda number: view(number, captured[number], reading), numbers):
+            for name, writer in writers.items():
+                table = getattr(seen, OF_VIEWS[name])
+                identities = pa.Table.from_pandas(seen.connections[["community_id"]]).column(0)
+                found = columns(pa.Table.from_pandas(table), identities if "connection" in table else None)
+                writer.add(found, seen.capture, seen.packets.counts)
+            yield seen

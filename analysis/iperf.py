@@ -3,13 +3,15 @@
 import json
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from analysis.captures import IPERF, Capture
-from analysis.names import Names
+
+if TYPE_CHECKING:
+    from analysis.names import Names  # with pandas, for which no capture waits
 
 
-def results(capture: Capture, names: Names) -> Iterator[dict[str, Any]]:
+def results(capture: Capture, names: "Names") -> Iterator[dict[str, Any]]:
     """Give report.json's entries for one iperf3 run; `error` says what iperf3 said when it measured nothing.
 
     `bits_per_second` is what arrived (the sender's figure where the receiver gave none).
@@ -45,7 +47,7 @@ def documents(text: str) -> Iterator[dict[str, Any]]:
             rest = rest[end:].lstrip()
 
 
-def _measured(output: dict[str, Any], names: Names) -> dict[str, Any]:
+def _measured(output: dict[str, Any], names: "Names") -> dict[str, Any]:
     socket, end = output["start"]["connected"][0], output["end"]
     client, server = ("remote", "local") if "accepted_connection" in output["start"] else ("local", "remote")
     sent = end.get("sum_sent") or end["sum"]

@@ -3,10 +3,14 @@
 import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
+import numpy as np
+import pandas as pd
 
-@dataclass(frozen=True, order=True)
+
+@dataclass(frozen=True, order=True, slots=True)
 class Party:
     """One end of a pair. `kind` is pod, service, node or external; `name` is namespace/name where it has one."""
 
@@ -16,7 +20,8 @@ class Party:
 
     def json(self, port: int | None = None) -> dict[str, Any]:
         """Give it as report.json has it."""
-        return {**vars(self), **({} if port is None else {"port": port})}
+        about = {"kind": self.kind, "name": self.name, "address": self.address}
+        return about if port is None else {**about, "port": port}
 
 
 class Names:
@@ -52,3 +57,22 @@ class Names:
     def is_backend(self, service: str, address: str) -> bool:
         """Say whether the service at this address sends its clients to that address."""
         return address in self._backends.get(service, ())
+
+    def named(self, rows: pd.DataFrame, source: str, destination: str) -> pd.DataFrame:
+        """Add who has the addresses in these two columns: `source` and `destination`, categories in parties' order.
+
+        Each address is named once, however many rows have it. Rows that were seen inside a target have its name in
+        the column `inside`.
+        """
+        address, addresses = pd.factorize(pd.concat([rows[source], rows[destination]], ignore_index=True))
+        inside, insides = pd.factorize(rows["inside"])
+        width = max(len(insides), 1)
+        ends, end_of = np.unique(address * width + np.tile(inside, 2), return_inverse=True)
+        texts, targets = addresses.tolist(), insides.tolist()
+        parties = [self.party(texts[end // width], targets[end % width]) for end in ends.tolist()]
+        ordered = sorted(set(parties), key=attrgetter("kind", "name", "address"))
+        rank = {party: number for number, party in enumerate(ordered)}
+        codes = np.array([rank[party] for party in parties], dtype=np.int64)[end_of]
+        kind = pd.CategoricalDtype(pd.Index(ordered, dtype=object), ordered=True)
+        halves = {"source": codes[: len(rows)], "destination": codes[len(rows) :]}
+        return rows.assign(**{name: pd.Categorical.from_codes(half, dtype=kind) for name, half in halves.items()})

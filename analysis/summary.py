@@ -2,70 +2,107 @@
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from analysis import pairs, tshark
+from analysis import counting, pairs, tshark
 from analysis.captures import Capture, Found
-from analysis.findings import findings
+from analysis.findings import Seen, findings
 from analysis.iperf import results
 from analysis.names import Names
 from analysis.outcomes import CAPTURED, worst
+from analysis.places import Places
+from analysis.thresholds import Thresholds
 from analysis.timestamps import NANOSECONDS, nanoseconds, rfc3339
 from analysis.views import View, described, view
 
 SCHEMA = "snoopy.report/v1"
 MARGIN = NANOSECONDS  # nodes' clocks differ, and what begins as a capture ends may arrive after it
+LOOKUP = ["scope", "client", "client_port", "id", "name", "type"]  # one lookup, whichever address its server has
+COLUMNS = [  # of the connections, all that report and findings are made from; a row of all of them takes a kilobyte
+    *("capture_number", "vantage", "inside", "proto", "src", "src_port", "dst", "dst_port", "start", "duration_s"),
+    *("history", "outcome", "established", "reset_by", "icmp_code", "syn_count", "syn_times_s", "synack_count"),
+    *("rtt_ms", "ack_rtt_ms", "first_byte_ms", *pairs.TROUBLES.values(), "too_big", "mtu"),
+    *(f"{end}_{what}" for end in ("orig", "resp") for what in ("packets", "bytes", "payload_bytes", "retransmitted")),
+    *(f"{end}_{what}" for end in ("orig", "resp") for what in ("stuck_bytes", "stuck_tries", "largest_acked")),
+    *("orig_data_rtt_ms", "resp_data_rtt_ms", "frame", "proof", "reset_frame", "retransmission_frame"),
+    *("zero_window_frame", "stuck_frame", "too_big_frame"),
+]
 
 
-def summarise(found: Found, views: Sequence[View]) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Give report.json (docs: `snoopy.report/v1`) and the connections that count, once each.
-
-    Raises:
-        CaptureError: tshark is not installed.
-
-    """
+def summarise(found: Found, views: Sequence[View], thresholds: Thresholds) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Give report.json (docs: `snoopy.report/v1`), and the connections that count with `source` and `destination`."""
     records = [capture.record for capture in found.captures if capture.record]
     names = Names(found.plan, [record["target"] for record in records])
-    seen = views or [view(0, Capture("", Path(), ()))]
-    every = pd.concat([each.connections for each in seen], ignore_index=True)
     captures = [described(each) for each in views]
-    every["responder_captured"] = _responder_captured(every, views, captures)
-    rows, translations = pairs.counted(every, names)
-    lookups = pd.concat([each.lookups for each in seen], ignore_index=True)
-    lookups = lookups[pairs.best_view(lookups, ["scope", "client", "client_port", "id", "name", "type"])]
+    seen, translations = _seen(views or [view(0, Capture("", Path(), ()))], captures, names)
+    tables = {
+        "pairs": pairs.pairs(seen.connections),
+        "dns": pairs.dns(seen.lookups),
+        "tls": pairs.tls(seen.handshakes),
+        "http": pairs.http(seen.requests),
+    }
     report: dict[str, Any] = {
         "schema": SCHEMA,
-        "campaign": _campaign(found, views, records),
+        "campaign": {**_campaign(found, views, records), "thresholds": thresholds.json()},
         "targets": _targets(found.plan, records),
         "left_out": sorted(found.plan.get("left_out", ()), key=lambda pod: (pod["namespace"], pod["pod"])),
         "captures": captures,
-        "pairs": pairs.pairs(rows, names),
-        "translations": pairs.described_translations(translations, names),
-        "dns": _dns(lookups, names),
+        **{name: entries for name, (entries, _) in tables.items()},
+        "rest": {name: rest for name, (_, rest) in tables.items() if rest},
+        "translations": counting.translated(translations, names),
         "iperf": [entry for capture in found.captures if capture.is_iperf for entry in results(capture, names)],
     }
-    report["findings"] = findings(report, rows, lookups, names)
+    places = Places([(each.capture.files, each.packets.counts) for each in views])
+    report["findings"] = findings(report, seen, places, thresholds)
     report["phases"] = _phases(found.plan, records)
-    return report, rows
+    return report, seen.connections
+
+
+def _seen(views: Sequence[View], captures: Sequence[dict[str, Any]], names: Names) -> tuple[Seen, pd.DataFrame]:
+    """Give what counts of all captures, once each and with names; and the translations."""
+    starts = np.cumsum([0, *(len(each.connections) for each in views)])
+    counts, arrived, translations = counting.counted(counting.identities([each.connections for each in views]), names)
+    parts = [
+        each.connections.loc[counts[start : start + len(each.connections)], COLUMNS]
+        for each, start in zip(views, starts, strict=False)
+    ]
+    rows = pd.concat(parts, ignore_index=True)
+    del parts
+    rows["arrived"] = arrived[counts]
+    rows["responder_captured"] = _responder_captured(rows, views, captures)
+
+    def of_connections(name: str) -> pd.DataFrame:
+        """Keep what happened on connections that count."""
+        table = pd.concat([getattr(each, name) for each in views], ignore_index=True)
+        return names.named(table[counts[starts[table["capture_number"]] + table["connection"]]], "client", "server")
+
+    lookups = pd.concat([each.lookups for each in views], ignore_index=True)
+    lookups = lookups[counting.best_view(lookups, LOOKUP)]
+    return Seen(
+        names.named(rows, "src", "dst"),
+        names.named(lookups, "client", "server"),
+        of_connections("handshakes"),
+        of_connections("requests"),
+    ), translations
 
 
 def versions() -> dict[str, str]:
-    """Give the versions of what the numbers come from.
-
-    Raises:
-        CaptureError: tshark is not installed.
-
-    """
+    """Give the versions of what the numbers come from; of tshark none where it is not installed."""
     try:
         ours = version("snoopy-campaigns")
     except PackageNotFoundError:
         ours = "unknown"
-    libraries = {name: version(name) for name in ("pandas", "pyarrow", "pyshark")}
-    return {"snoopy": ours, "tshark": tshark.version(), "python": sys.version.split()[0], **libraries}
+    tools = {"snoopy": ours, "python": sys.version.split()[0]}
+    with suppress(tshark.StoppedError):
+        tools["tshark"] = tshark.version()
+    return tools | {name: version(name) for name in ("numpy", "pandas", "pyarrow")}
 
 
 def _campaign(found: Found, views: Sequence[View], records: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -95,19 +132,18 @@ def _targets(plan: dict[str, Any], records: Sequence[dict[str, Any]]) -> list[di
     return entries
 
 
-def _responder_captured(rows: pd.DataFrame, views: Sequence[View], captures: Sequence[dict[str, Any]]) -> list[bool]:
+def _responder_captured(
+    rows: pd.DataFrame, views: Sequence[View], captures: Sequence[dict[str, Any]]
+) -> npt.NDArray[np.bool_]:
     """Say for each connection whether its responder was captured, whole, when it began: would it have been seen?"""
-    windows: dict[str, list[tuple[int, int]]] = {}
-    for each, entry in zip(views, captures, strict=True):
+    is_captured = np.zeros(len(rows), dtype=bool)
+    for each, entry in zip(views, captures, strict=False):
         record = each.capture.record
         if _is_whole(record, entry) and not each.capture.is_loopback:
-            window = (nanoseconds(record["listening"]) + MARGIN, nanoseconds(record["ended"]) - MARGIN)
-            for address in each.capture.target.get("addresses", ()):
-                windows.setdefault(address, []).append(window)
-    return [
-        any(begin <= start <= end for begin, end in windows.get(address, ()))
-        for address, start in zip(rows["dst"], rows["start"], strict=True)
-    ]
+            begin, end = nanoseconds(record["listening"]) + MARGIN, nanoseconds(record["ended"]) - MARGIN
+            there = rows["dst"].isin(each.capture.target.get("addresses", ())) & rows["start"].between(begin, end)
+            is_captured |= there.to_numpy(bool)
+    return is_captured
 
 
 def _is_whole(record: dict[str, Any], entry: dict[str, Any]) -> bool:
@@ -116,27 +152,6 @@ def _is_whole(record: dict[str, Any], entry: dict[str, Any]) -> bool:
     is_read = not ({"problems", "truncated_at"} & set(entry))
     ran = record.get("outcome") in CAPTURED and bool(record.get("listening") and record.get("ended"))
     return is_kept and is_read and ran
-
-
-def _dns(lookups: pd.DataFrame, names: Names) -> list[dict[str, Any]]:
-    by_pair = pairs.groups(pairs.named(lookups, "client", "server", names), "source", "destination", "server_port")
-    return [
-        {
-            "source": source.json(),
-            "destination": destination.json(int(port)),
-            "lookups": len(group),
-            "questions": int(group["tries"].sum()),
-            "answered": int((group["rcode"] != "").sum()),
-            "unanswered": int(((group["rcode"] == "") & ~group["undecided"]).sum()),
-            "undecided": int(group["undecided"].sum()),
-            "search_steps": int(group["search_step"].sum()),
-            "rcodes": {
-                str(k): int(n) for k, n in sorted(group.loc[group["rcode"] != "", "rcode"].value_counts().items())
-            },
-            "latency_ms": pairs.percentiles(group["latency_ms"]),
-        }
-        for (source, destination, port), group in by_pair
-    ]
 
 
 def _phases(plan: dict[str, Any], records: Sequence[dict[str, Any]]) -> dict[str, float]:

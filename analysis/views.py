@@ -1,29 +1,32 @@
-"""One capture's tables: its connections and DNS lookups, and from where they were seen."""
+"""One capture's tables: connections, DNS lookups, TLS handshakes and HTTP requests, and from where they were seen."""
 
 import hashlib
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from analysis import dns
-from analysis.captures import Capture, CaptureError
+from analysis import dns, http, tls
+from analysis.captures import Capture
 from analysis.connections import connections
-from analysis.packets import Packets, read, unread
+from analysis.dissect import dissect
+from analysis.packets import Packets, Reading, read, unread
 from analysis.pairs import vantage
-from analysis.timestamps import nanoseconds, rfc3339
+from analysis.timestamps import rfc3339
 
 
 @dataclass(frozen=True)
 class View:
-    """What one capture shows. `packets` has its counts, without the packets themselves."""
+    """What one capture shows. `packets` has its counts; of its connections, `connections` says it all."""
 
     capture: Capture
     packets: Packets
     connections: pd.DataFrame
     lookups: pd.DataFrame
+    handshakes: pd.DataFrame
+    requests: pd.DataFrame
 
     @property
     def files(self) -> list[dict[str, Any]]:
@@ -34,43 +37,45 @@ class View:
         ]
 
 
-def view(number: int, capture: Capture) -> View:
-    """Read one capture; `number` is its place among all of them. One that cannot be analysed has that as a problem.
-
-    Raises:
-        CaptureError: tshark is not installed.
-
-    """
-    try:
-        return _view(number, capture, read(capture.files, capture.root))
-    except CaptureError:
-        raise
-    except Exception as error:  # noqa: BLE001 - whatever Wireshark and pandas make of it, the report is of the others
-        nothing = unread(capture.files)
-        nothing.problems.append(f"it could not be analysed: {type(error).__name__}: {error}".rstrip(": ."))
-        return _view(number, capture, nothing)
+def view(number: int, capture: Capture, reading: Reading | None = None) -> View:
+    """Read one capture; `number` is its place among all of them. One that cannot be analysed has that as a problem."""
+    with tempfile.TemporaryDirectory(prefix="snoopy-") as scratch:
+        try:
+            selected = Path(scratch, "selected.pcap")
+            packets = read(capture.files, capture.root, reading=reading, select=selected)
+            return _view(number, capture, packets)
+        except Exception as error:  # noqa: BLE001 - whatever is made of it, the report is of the others
+            nothing = unread(capture.files)
+            nothing.problems.append(f"it could not be analysed: {type(error).__name__}: {error}".rstrip(": ."))
+            return _view(number, capture, nothing)
 
 
 def _view(number: int, capture: Capture, packets: Packets) -> View:
-    end = ended(capture, packets)
-    rows = connections(packets.table, packets.unreachable, end)
-    names = np.array([*capture.files, ""], dtype=object)
-    lookups = dns.lookups(packets.messages, end)
-    for table, frame, place in ((rows, "frame", ""), (rows, "proof", "proof_"), (lookups, "proof", "proof_")):
-        index, numbers = packets.places(table[frame])
-        table[f"{place}file"], table[f"{place}frame"] = names[index], numbers
-    for table in (rows, lookups):
+    end = packets.end(capture)
+    rows = connections(packets, end)
+    lookups, handshakes, requests = dissected(packets, end)
+    packets.connections = {}
+    for table in (rows, lookups, handshakes, requests):
         _say_where(table, number, capture)
-    packets.table, packets.unreachable, packets.messages = (
-        whole.iloc[:0].copy() for whole in (packets.table, packets.unreachable, packets.messages)
-    )
-    return View(capture, packets, rows, lookups)
+    return View(capture, packets, rows, lookups, handshakes, requests)
 
 
-def ended(capture: Capture, packets: Packets) -> int:
-    """Give when a capture ended, ns since the epoch: by its record, or with its last packet."""
-    recorded = capture.record.get("ended")
-    return max(nanoseconds(recorded) if recorded else 0, packets.last or 0)
+def dissected(packets: Packets, end: int) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Give a capture's DNS lookups, TLS handshakes and HTTP requests; what could not be read is among its problems."""
+    try:
+        messages = dissect(packets)
+        until = min(end, messages.until or end)
+        found = (
+            dns.lookups(messages.dns, until),
+            tls.handshakes(messages.tls, until),
+            http.requests(messages.http, until),
+        )
+    except Exception as error:  # noqa: BLE001 - whatever Wireshark makes of them, the connections are there
+        packets.problems.append(f"its DNS, TLS and HTTP could not be read: {type(error).__name__}: {error}")
+        packets.selected = None
+        return dissected(packets, end)
+    packets.problems += messages.problems
+    return found
 
 
 def _say_where(table: pd.DataFrame, number: int, capture: Capture) -> None:
@@ -106,6 +111,8 @@ def described(view: View) -> dict[str, Any]:
         **{key: record.get(key) for key in ("kernel_dropped", "interface_dropped") if record.get(key) is not None},
         "skipped": dict(sorted(packets.skipped.items())),
     }
+    if packets.passed_over:
+        entry["passed_over"] = packets.passed_over
     if packets.truncated_at:
         entry["truncated_at"] = packets.truncated_at
     if problems := [*filter(None, [capture.problem]), *_problems(view, files)]:

@@ -17,8 +17,10 @@ from pydantic import (
     model_validator,
 )
 
+from analysis.thresholds import thresholds
+
 DAY, MIB = 86_400, 1024**2
-SHORTEST = 0.1
+SHORTEST, HIGHEST_PORT = 0.1, 65535
 #: The one directory that a step's pod can write: an emptyDir of its own.
 SCRATCH = Path("/tmp/snoopy")  # noqa: S108 - as said
 UNITS = {"d": DAY, "h": 3600, "m": 60, "s": 1, "ms": 0.001}
@@ -69,6 +71,20 @@ def owner(text: str) -> str:
         if kind.lower() in short and name:
             return f"{spelled}/{name}"
     raise ValueError(f"KIND/NAME is needed, with one of the kinds {', '.join(KINDS)}: deploy/web")
+
+
+def known_thresholds(texts: list[str]) -> list[str]:
+    """Check NAME=VALUE texts."""
+    thresholds(texts)
+    return texts
+
+
+def ports(texts: list[str]) -> list[str]:
+    """Check numbers of UDP ports."""
+    for text in texts:
+        if not text.isascii() or not text.isdigit() or not 0 < int(text) <= HIGHEST_PORT:
+            raise ValueError("whole numbers from 1 to 65535 are needed")
+    return texts
 
 
 def as_written(size: int) -> str:
@@ -124,6 +140,13 @@ class CampaignInput(BaseModel):
         "tcpdump", description="What runs in the pods' network namespaces"
     )
     arguments: str = Field("", description="iperf3's arguments, such as: -c 10.0.0.7 -t 10")
+    thresholds: Annotated[list[str], AfterValidator(known_thresholds), BeforeValidator(words)] = Field(
+        [],
+        description="What is worth a finding in the report (docs/report.md): dns_slow_ms=50",
+    )
+    vxlan: Annotated[list[str], AfterValidator(ports), BeforeValidator(words)] = Field(
+        ["4789", "8472"], description="UDP ports on which VXLAN is spoken: what it carries is analysed"
+    )
     parallelism: int = Field(
         100, ge=1, le=1000, description="Pods that may be captured at once; a selection of more is refused"
     )

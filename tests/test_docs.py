@@ -11,14 +11,16 @@ from pathlib import Path
 import click
 import pytest
 
-from analysis.analyse import COLUMNS
+from analysis.tables import TABLES
 from steps.plan import CampaignInput
-from workflows.cli import main
+from workflows.cli import COMMANDS, main
 
 PROJECT = Path(__file__).parents[1]
 DOCUMENTS = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
 README = (PROJECT / "README.md").read_text()
-MODULES = [path for package in ("analysis", "steps", "workflows") for path in sorted((PROJECT / package).glob("*.py"))]
+PACKAGES = ("analysis", "analysis/kernel", "analysis/findings", "analysis/report", "steps", "workflows")
+MODULES = [path for package in PACKAGES for path in sorted((PROJECT / package).glob("*.py"))]
+KERNEL = sorted((PROJECT / "analysis/kernel/src").glob("*.rs"))
 
 
 def first_sentence(module: Path) -> str:
@@ -39,11 +41,19 @@ def is_current(document: str, begin: str, end: str, made: str) -> bool:
 def test_every_module_says_what_it_is_for_and_is_on_the_map() -> None:
     made = ""
     for module in MODULES:
-        if module.name != "__init__.py":
+        if module.name != "__init__.py" or first_sentence(module):
             sentence = first_sentence(module)
             assert sentence, f"{module} has no docstring"
-            heading = f"\n### {module.parent.name}\n\n| module | purpose |\n| --- | --- |\n"
-            made += ("" if heading in made else heading) + f"| `{module.stem}` | {sentence} |\n"
+            package = module.parent.relative_to(PROJECT)
+            heading = f"\n### {package}\n\n| module | purpose |\n| --- | --- |\n"
+            name = package.name if module.name == "__init__.py" else module.stem
+            made += ("" if heading in made else heading) + f"| `{name}` | {sentence} |\n"
+    made += "\n### analysis/kernel/src\n\n| file | purpose |\n| --- | --- |\n"
+    for file in KERNEL:
+        comment = re.match(r"(//! .*\n)+", file.read_text())
+        assert comment, f"{file} does not say what it is for"
+        sentence = comment[0].replace("//! ", "").replace("\n", " ").partition(". ")[0]
+        made += f"| `{file.name}` | {sentence.strip().rstrip('.')}. |\n"
     assert is_current("architecture.md", "## The modules\n", "\n## Why it is so", made)
 
 
@@ -56,9 +66,15 @@ def test_the_campaigns_fields_are_documented() -> None:
     assert is_current("campaign.md", "| field | default | what it is |\n", "", "| --- | --- | --- |\n" + "".join(rows))
 
 
-def test_every_column_of_the_connections_is_documented_in_order() -> None:
-    table = (PROJECT / "docs/report.md").read_text().partition("## connections.parquet")[2]
-    assert tuple(re.findall(r"^\| `(\w+)` \| ", table, re.MULTILINE)) == COLUMNS
+def test_every_column_of_every_table_is_documented() -> None:
+    made = ""
+    for table, columns in TABLES.items():
+        made += (
+            f"\n### {table}.parquet\n\n| column | unit | what it is, and whose rule it follows |\n| --- | --- | --- |\n"
+        )
+        assert all(column.text for column in columns)
+        made += "".join(f"| `{column.name}` | {column.unit} | {column.text} |\n" for column in columns)
+    assert is_current("report.md", "<!-- the columns, from analysis/tables.py -->\n", "", made)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -85,13 +101,13 @@ def test_make_targets_in_the_documents_exist_and_explain_themselves() -> None:
 def test_commands_and_flags_in_the_documents_exist(document: Path) -> None:
     for line in re.findall(r"(?:\.venv/bin/|`|^ {4})snoopy ([a-z][^`\n]*)", document.read_text(), re.MULTILINE):
         name, *words = line.partition("#")[0].split()
-        command = main.commands[name]
+        command = main.get_command(click.Context(main), name)
+        assert isinstance(command, click.Command), line
         flags = {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)}
         for word in words:
             if word.startswith("-") and not word.startswith(("-c", "-t")):
                 assert word.strip("\"'") in flags | {"--help"}, line
-        assert isinstance(command, click.Command)
 
 
 def test_every_command_is_in_the_readme() -> None:
-    assert {name for name in main.commands if f"snoopy {name}" not in README} <= {"manifests", "logs", "wait"}
+    assert {name for name in COMMANDS if f"snoopy {name}" not in README} <= {"manifests", "logs", "wait"}

@@ -1,52 +1,52 @@
 """The `snoopy` command: campaigns from the user's terminal, with the user's own rights."""
 
 import errno
-import sys
-import webbrowser
-from pathlib import Path
+from importlib import import_module
 from typing import Any
 
 import click
-from hera.workflows import Workflow
 
-from analysis.captures import CaptureError
-from analysis.outcomes import not_captured
-from steps.cluster import ClusterError
-from steps.objects import ObjectStoreError
-from steps.plan import CampaignInput, InvalidInputError
-from steps.resolve import ResolveError
-from steps.uploads import UploadError
-from workflows import campaign, flags, printing
-from workflows.cluster import Cluster, open_cluster
-from workflows.existing import COMMANDS, follow
-from workflows.store import open_store
-from workflows.submit import new_name, plan, submit, submit_workflow
-from workflows.userfile import load
-
+COMMANDS = {  # in the order of `snoopy --help`; each in a module that is imported when it is called: some are heavy
+    **dict.fromkeys(("submit", "resolve", "run"), "starting"),
+    **dict.fromkeys(("list", "get", "wait", "stop", "logs", "report"), "existing"),
+    "analyse": "analysing",
+    "manifests": "starting",
+}
 BAD_INPUT, REFUSED = 2, 3
-EXIT_CODES: dict[type[Exception], int] = {
-    **dict.fromkeys((InvalidInputError, ResolveError, CaptureError), BAD_INPUT),
-    **dict.fromkeys((ClusterError, ObjectStoreError, UploadError), REFUSED),
+EXIT_CODES = {  # by name, for the same reason
+    **dict.fromkeys(("InvalidInputError", "ResolveError", "CaptureError", "ThresholdError"), BAD_INPUT),
+    **dict.fromkeys(("ClusterError", "ObjectStoreError", "UploadError"), REFUSED),
 }
 
 
-class _Sentences(click.Group):
+class _Commands(click.Group):
     """A group whose commands end with a sentence and an exit code when something is refused."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - as above
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"workflows.{COMMANDS[cmd_name]}"), f"{cmd_name}_command")
+        return command
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except tuple(EXIT_CODES) as error:
-            click.echo("\n".join([f"Error: {error}", *getattr(error, "__notes__", ())]), err=True)
-            ctx.exit(EXIT_CODES[type(error)])
         except OSError as error:
             if error.errno == errno.EPIPE:  # whoever read our output has had enough: click's business
                 raise
             click.echo(f"Error: {error.filename or 'this machine'}: {error.strerror or error}", err=True)
             ctx.exit(REFUSED)
+        except Exception as error:
+            if type(error).__name__ not in EXIT_CODES:
+                raise
+            click.echo("\n".join([f"Error: {error}", *getattr(error, "__notes__", ())]), err=True)
+            ctx.exit(EXIT_CODES[type(error).__name__])
 
 
-@click.group(cls=_Sentences)
+@click.group(cls=_Commands)
 @click.version_option(package_name="snoopy-campaigns")
 def main() -> None:
     """Find out what is wrong with the network between pods: capture at all of them at once, read one report.
@@ -59,143 +59,6 @@ def main() -> None:
       3    the cluster, the object store or this machine refused, or cannot be reached
       130  interrupted while waiting; the campaign was left running
     """  # noqa: D301 -- a real backspace, which tells click to leave the lines as they are
-
-
-for command in COMMANDS:
-    main.add_command(command)
-
-
-@main.command("submit")
-@click.argument("file_py", metavar="[FILE.py]", required=False, type=click.Path(path_type=Path))
-@click.option("--name", help="The campaign's name; with FILE.py: which of its Workflows.")
-@click.option("--wait", is_flag=True, help="Wait for the end, and show what happens at each target.")
-@flags.namespace
-@flags.campaign_flags
-def submit_command(
-    file_py: Path | None, name: str | None, wait: bool, namespace: str, file: Path | None, **values: Any
-) -> None:
-    """Start a campaign: capture at every chosen pod at once, and report.
-
-    With FILE.py, submit the Hera Workflow that this Python file defines, to the namespace that it names, or else
-    to --namespace. The campaign's name goes to standard output, all else to standard error.
-
-    \b
-    Examples:
-      snoopy submit --selector app=web --duration 1m --wait
-      snoopy submit -f campaign.yaml --filter "tcp port 80"
-      snoopy submit examples/web_pods.py --wait
-    """  # noqa: D301 -- as above
-    if file_py and (file or flags.given(values)):
-        raise InvalidInputError(f"{file_py}: it brings its own arguments; campaign flags do not go with it")
-    if file_py:
-        cluster, name = _submit_workflow(load(file_py, name), namespace)
-    else:
-        cluster, name = _submit_campaign(flags.asked(file, values), namespace, name or new_name())
-    click.echo(name)
-    if wait:
-        follow(cluster, name)
-    else:
-        click.echo(f"to follow it: snoopy wait {name} -n {cluster.namespace}", err=True)
-
-
-def _say(line: str) -> None:
-    click.echo(line, err=True)
-
-
-def _submit_campaign(asked: CampaignInput, namespace: str, name: str) -> tuple[Cluster, str]:
-    cluster = open_cluster(namespace)
-    decided = submit(cluster, open_store(cluster), asked, name, _say)
-    click.echo("\n".join(printing.plan_lines(decided)), err=True)
-    return cluster, name
-
-
-def _submit_workflow(workflow: Workflow, namespace: str) -> tuple[Cluster, str]:
-    cluster = open_cluster(workflow.namespace or namespace)
-    return cluster, submit_workflow(cluster, workflow)
-
-
-@main.command("resolve")
-@flags.namespace
-@flags.campaign_flags
-def resolve_command(namespace: str, file: Path | None, **values: Any) -> None:
-    """Show which pods a campaign would capture, and which it would leave out and why. Nothing is created."""
-    asked = flags.asked(file, values)
-    decided = plan(open_cluster(namespace), asked, new_name(), _say)
-    click.echo("\n".join(printing.plan_lines(decided)))
-
-
-@main.command("run")
-@click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
-@click.option(
-    "--local",
-    is_flag=True,
-    required=True,
-    expose_value=False,
-    help="On this machine; campaigns on a cluster: snoopy submit.",
-)
-@click.option("--name", default="local", show_default=True, help="The campaign's name.")
-@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Where everything goes.")
-@flags.campaign_flags
-def run_command(targets: tuple[str, ...], name: str, out: Path, file: Path | None, **values: Any) -> None:
-    """Run a campaign on this machine, without a cluster. Ctrl-C ends it early, and reports.
-
-    Each TARGET is netns:NAME (a network namespace of `ip netns`), pid:N or container:ID.
-
-    \b
-    Example:
-      snoopy run --local netns:client netns:web --duration 10s --out reports/here
-    """  # noqa: D301 -- as above
-    from workflows import local  # noqa: PLC0415 -- only this command needs it
-
-    if chosen := sorted(flags.given(values).keys() & {"namespaces", "selector", "pods", "owners", "nodes"}):
-        raise InvalidInputError(
-            f"{chosen[0]}: it chooses pods of a cluster; run --local takes netns:, pid: or container:"
-        )
-    asked = flags.asked(file, {**values, "pods": targets})
-    planned, namespaces = local.plan(targets, asked, out, name)
-    flags.directory(out)
-    click.echo(f"capturing at {len(targets)} targets for {asked.duration:g} s", err=True)
-    report = local.run(planned, namespaces, out)
-    for line in printing.finding_lines(report):
-        click.echo(line, err=True)
-    missing = not_captured(report)
-    for sentence in missing:
-        click.echo(f"not captured: {sentence}", err=True)
-    click.echo(out / "report.html")
-    sys.exit(1 if missing else 0)
-
-
-@main.command("analyse")
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(exists=True, path_type=Path))
-@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Where the report goes.")
-@click.option("--open", "show", is_flag=True, help="Show the report in a browser.")
-def analyse_command(paths: tuple[Path, ...], out: Path, show: bool) -> None:
-    """Report on captures that are files here: pcaps, or directories as `snoopy report --captures` fetches them."""
-    from analysis.analyse import analyse  # noqa: PLC0415 -- pandas takes a second, and only this command needs it
-
-    report = analyse(paths, flags.directory(out))
-    click.echo("\n".join(printing.finding_lines(report)), err=True)
-    click.echo(out / "report.html")
-    if show:
-        webbrowser.open((out / "report.html").absolute().as_uri())
-
-
-@main.command("manifests")
-@click.option(
-    "--out",
-    type=click.Path(file_okay=False, allow_dash=True, path_type=Path),
-    default=Path("deploy/components/campaign-namespace"),
-    show_default=True,
-    help="The directory to write to; - is standard output.",
-)
-def manifests_command(out: Path) -> None:
-    """Write the WorkflowTemplate of campaigns as YAML, for `kubectl apply`."""
-    if str(out) == "-":
-        click.echo(campaign.manifest(), nl=False)
-        return
-    path = flags.directory(out) / f"{campaign.TEMPLATE}.yaml"
-    path.write_text(campaign.manifest())
-    click.echo(path)
 
 
 if __name__ == "__main__":

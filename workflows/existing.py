@@ -105,9 +105,6 @@ def report_command(name: str, out: Path | None, captures: bool, show: bool, name
         webbrowser.open((out / "report.html").absolute().as_uri())
 
 
-COMMANDS = (list_command, get_command, wait_command, stop_command, logs_command, report_command)
-
-
 def follow(cluster: Cluster, name: str) -> None:
     """Wait for a campaign and exit as it ended; Ctrl-C offers to stop it or to leave it running."""
     bucket = _bucket(cluster)

@@ -6,6 +6,8 @@ from typing import Any
 from steps.plan import CampaignInput, CaptureRecord, Plan
 from workflows.progress import durations, phase, pods
 
+MOST = 20  # findings in a terminal
+
 
 def aligned(rows: Iterable[Sequence[str]]) -> list[str]:
     """Give rows of text as lines with aligned columns."""
@@ -64,5 +66,8 @@ def chosen(asked: CampaignInput) -> str:
 
 
 def finding_lines(report: Mapping[str, Any]) -> list[str]:
-    """Say what a report found."""
-    return [f"{finding['severity']}: {finding['text']}" for finding in report["findings"]]
+    """Say what a report found: its first findings, the worst ones."""
+    found = report["findings"]
+    lines = [f"{finding['severity']}: {finding['text']}" for finding in found[:MOST]]
+    more = len(found) - MOST
+    return [*lines, f"and {more} more findings, in the report"] if more > 0 else lines

@@ -1,28 +1,33 @@
-"""report.html: one page that opens anywhere, without scripts or anything to fetch."""
+"""report.html: one page that opens anywhere, without scripts or anything to fetch, and stays small."""
 
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from analysis.pairs import FAILURES
-from analysis.timestamps import NANOSECONDS, nanoseconds, rfc3339
+from analysis.report import charts
+from analysis.timestamps import NANOSECONDS, nanoseconds
 
-SHOWN = 100  # rows of a table; the rest is in report.json, and the page says how many those are
-BINS = 72  # of the timeline
+SHOWN = 50  # rows of a table; the rest is in report.json, and the page says how many those are
+BESIDE = 15  # rows of what is not the point: UDP, SCTP and ICMP
+LISTED = 2  # findings of one kind that are open; the rest of them unfolds
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+SEVERITIES = ("error", "warning")
+Entry = Mapping[str, Any]
 
 
-def html(report: Mapping[str, Any], connections: pd.DataFrame, reported: str | None) -> str:
+def html(report: Entry, connections: pd.DataFrame, reported: str | None) -> str:
     """Draw the page.
 
     Args:
         report: report.json's content.
-        connections: those that count, once each: columns start (ns) and outcome, for the timeline.
+        connections: those that count, once each, with `source` and `destination` (`analysis.summary.summarise`).
         reported: when the report was made, RFC 3339, or None where that means nothing.
 
     """
@@ -35,76 +40,90 @@ def html(report: Mapping[str, Any], connections: pd.DataFrame, reported: str | N
     )
     environment.filters |= {"number": number, "size": size, "percent": percent, "ms": ms, "clock": clock}
     environment.filters["shell"] = shlex.quote
-    page = environment.get_template("page.html")
     pairs = sorted(report["pairs"], key=_worst_first)
-    return page.render(
+    return environment.get_template("page.html").render(
         report=report,
+        campaign=report["campaign"],
         shown=SHOWN,
+        listed=LISTED,
+        beside=BESIDE,
         totals=totals(report),
-        tcp=[pair for pair in pairs if pair["protocol"] == "tcp"],
-        other=[pair for pair in pairs if pair["protocol"] != "tcp"],
+        findings=[(code, list(group)) for code, group in groupby(report["findings"], key=itemgetter("code"))],
         severities=Counter(finding["severity"] for finding in report["findings"]),
-        timeline=timeline(connections, report["captures"]),
+        tcp=[pair for pair in pairs if pair["protocol"] == "tcp"],
+        other=sorted((each for each in pairs if each["protocol"] != "tcp"), key=lambda each: -each["packets"]),
+        applications={
+            "dns": sorted(report["dns"], key=lambda entry: -_errors(entry) - entry["unanswered"]),
+            "tls": sorted(report["tls"], key=lambda entry: -entry["alerted"] - entry["unanswered"]),
+            "http": sorted(report["http"], key=lambda entry: -sum(failed(entry).values()) - entry["unanswered"]),
+        },
+        failed=failed,
+        skipped=skipped(report["captures"]),
+        matrix=charts.matrix(connections),
+        timeline=charts.timeline(connections, report["captures"]),
+        strips=charts.strips(connections),
+        talkers=charts.talkers(connections),
         phases=_phases(report, reported),
     )
 
 
-def totals(report: Mapping[str, Any]) -> dict[str, Any]:
+def totals(report: Entry) -> dict[str, Any]:
     """Add up what the first screen says."""
-    counts: Counter[str] = Counter()
-    for pair in report["pairs"]:
-        counts.update({key: n for key, n in pair["connections"].items() if key != "success_rate"})
-    failed = sum(counts[failure] for failure in FAILURES)
-    decided = counts["succeeded"] + failed
-    dns: Counter[str] = Counter()
-    for entry in report["dns"]:
-        errors = sum(count for rcode, count in entry["rcodes"].items() if rcode != "NOERROR")
-        dns["names"] += entry["lookups"] - entry["search_steps"]
-        dns["found"] += entry["rcodes"].get("NOERROR", 0)
-        dns["errors"] += errors - entry["search_steps"]
-        dns["unanswered"] += entry["unanswered"]
+    counts = _sum("pairs", "connections", report)
+    dns = _sum("dns", None, report)
+    failures = sum(counts[failure] for failure in FAILURES)
+    decided = counts["succeeded"] + failures
+    errors = dns["answered"] - dns["NOERROR"] - dns["search_steps"]
     return {
         **{key: counts[key] for key in ("attempts", "succeeded", "undecided")},
-        "failed": failed,
+        "failed": failures,
         "rate": counts["succeeded"] / decided if decided else None,
         "captured": sum(target["outcome"] in {"captured", "no_traffic"} for target in report["targets"]),
         "packets": sum(capture["packets"] for capture in report["captures"]),
         "bytes": sum(capture["bytes"] for capture in report["captures"]),
-        "names": dns["names"],
-        "found": dns["found"],
-        "dns_errors": dns["errors"],
+        "names": dns["lookups"] - dns["search_steps"],
+        "found": dns["NOERROR"],
+        "dns_errors": errors,
         "unanswered": dns["unanswered"],
     }
 
 
-def timeline(connections: pd.DataFrame, captures: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Count attempts by outcome, in BINS equal parts of the time in which packets were seen; None without attempts."""
-    tried = connections[connections["outcome"] != ""]
-    if tried.empty:
-        return None
-    seen = [nanoseconds(capture[end]) for capture in captures for end in ("first", "last") if capture[end]]
-    first, last = min(seen), max(seen)
-    width = max(last - first, NANOSECONDS) / BINS
-    bins = np.minimum(((tried["start"] - first) // width).to_numpy(np.int64), BINS - 1)
-    kinds = np.select([tried["outcome"] == "succeeded", tried["outcome"] == "undecided"], ["good", "open"], "bad")
-    counts = [np.bincount(bins[kinds == kind], minlength=BINS).tolist() for kind in ("good", "bad", "open")]
-    bars = list(zip(*counts, strict=True))
-    return {
-        "bars": bars,
-        "peak": max(map(sum, bars)),
-        "first": rfc3339(first),
-        "last": rfc3339(int(first + width * BINS)),
-        "width": width / NANOSECONDS,
-    }
+def _sum(table: str, part: str | None, report: Entry) -> Counter[str]:
+    """Add up whole numbers of a table of report.json and of what it leaves to `rest`."""
+    counts: Counter[str] = Counter()
+    for entry in [*report[table], *filter(None, [report["rest"].get(table)])]:
+        numbers = entry[part] if part else {**entry, **entry["rcodes"]}
+        counts.update({key: value for key, value in numbers.items() if isinstance(value, int)})
+    return counts
 
 
-def _worst_first(pair: Mapping[str, Any]) -> tuple[Any, ...]:
+def failed(entry: Entry) -> dict[str, int]:
+    """Give the statuses of a pair's HTTP that are errors: 5xx, and gRPC's other than 0."""
+    errors = {status: count for status, count in entry["statuses"].items() if status >= "5"}
+    return errors | {f"gRPC {code}": count for code, count in entry["grpc_statuses"].items() if code != "0"}
+
+
+def skipped(captures: Sequence[Entry]) -> list[tuple[str, int, int]]:
+    """Give why packets are in no connection: the reason, how many packets, in how many captures; the most first."""
+    packets: Counter[str] = Counter()
+    places: Counter[str] = Counter()
+    for capture in captures:
+        packets.update(capture["skipped"])
+        places.update(capture["skipped"].keys())
+    return [(reason, count, places[reason]) for reason, count in packets.most_common()]
+
+
+def _errors(entry: Entry) -> int:
+    return int(entry["answered"] - entry["rcodes"].get("NOERROR", 0) - entry["search_steps"])
+
+
+def _worst_first(pair: Entry) -> tuple[Any, ...]:
     connections = pair["connections"]
-    failed = sum(connections.get(failure, 0) for failure in FAILURES)
-    return (-failed, -connections["total"], pair["source"]["name"], pair["destination"]["name"])
+    failures = sum(connections.get(failure, 0) for failure in FAILURES)
+    return (-failures, -connections["total"], pair["source"]["name"], pair["destination"]["name"])
 
 
-def _phases(report: Mapping[str, Any], reported: str | None) -> list[tuple[str, float]]:
+def _phases(report: Entry, reported: str | None) -> list[tuple[str, float]]:
     said = {
         "submit_to_listening_s": "from submitting until every target listened",
         "capture_s": "from then on until the last capture ended",

@@ -1,7 +1,5 @@
 """A small network on paper: packets of known conversations, written as the pcap files that their pods would capture."""
 
-# ruff: noqa: PLR0913, PLR0917 - a packet has that many fields
-
 import ipaddress
 import json
 import struct
@@ -68,9 +66,20 @@ class Wire:
     packets: list[Packet] = field(default_factory=list)
 
     def tcp(
-        self, at: int, src: str, sport: int, dst: str, dport: int, flags: int, seq: int, ack: int = 0, data: bytes = b""
+        self,
+        at: int,
+        src: str,
+        sport: int,
+        dst: str,
+        dport: int,
+        flags: int,
+        seq: int,
+        ack: int = 0,
+        data: bytes = b"",
+        *,
+        window: int = 64240,
     ) -> Packet:
-        head = struct.pack("!IIBBHHH", seq % 2**32, ack % 2**32, 0x50, flags, 64240, 0, 0)
+        head = struct.pack("!IIBBHHH", seq % 2**32, ack % 2**32, 0x50, flags, window, 0, 0)
         packet = Packet(START + at, src, dst, 6, sport, dport, head, data)
         self.packets.append(packet)
         return packet

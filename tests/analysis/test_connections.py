@@ -1,12 +1,13 @@
 """Connections against conversations that the test itself wrote: conn_state, history, outcome, RTT."""
 
+import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from analysis.community_id import community_id
 from analysis.connections import connections
 from analysis.packets import read
 
@@ -21,7 +22,7 @@ def seen(wire: Any, write: Any, tmp_path: Path) -> Any:
 
     def look(*, end: int | None = None) -> pd.DataFrame:
         packets = read([write(tmp_path / "a.pcap", sorted(wire.packets, key=lambda p: p.time)).name], tmp_path)
-        return connections(packets.table, packets.unreachable, packets.last if end is None else end)
+        return connections(packets, packets.last if end is None else end)
 
     return look
 
@@ -74,7 +75,7 @@ def test_icmp_unreachable_belongs_to_the_syn_it_quotes(wire: Any, seen: Any, add
     wire.unreachable(0, client, 40000, server, 81, code=1, quoted=quoted)
     wire.silent(MS, client, 40001, server, 81, tries=1)
     wire.quiet(5 * SECOND)
-    rejected, silent, _ = seen().to_dict("records")
+    rejected, silent = (row for row in seen().to_dict("records") if row["proto"] == "tcp")
     assert (rejected["outcome"], rejected["icmp_code"], rejected["conn_state"]) == ("unreachable", 1, "S0")
     in_order = sorted(wire.packets, key=lambda packet: packet.time)
     assert in_order[rejected["proof"] - 1].proto in {1, 58}
@@ -160,15 +161,46 @@ def test_no_packets_are_no_connections(seen: Any) -> None:
     assert seen(end=0).empty
 
 
+def icmp(wire: Any, at: int, src: str, dst: str, kind: int, code: int = 0) -> None:
+    body = struct.pack("!BBHHH", kind, code, 0, 1, 1)
+    example = wire.udp(at, src, 0, dst, 0, b"")
+    wire.packets[-1] = replace(example, proto=58 if ":" in src else 1, head=body)
+
+
 @pytest.mark.parametrize(
     ("ends", "expected"),
     [  # the baseline of corelight/community-id-spec
         (("tcp", "128.232.110.120", 34855, "66.35.250.204", 80), "1:LQU9qZlK+B5F3KDmev6m5PMibrg="),
         (("udp", "192.168.1.52", 54585, "8.8.8.8", 53), "1:d/FP5EW3wiY1vCndhwleRRKHowQ="),
         (("sctp", "192.168.170.8", 7, "192.168.170.56", 80), "1:jQgCxbku+pNGw8WPbEc/TS/uTpQ="),
+        (("icmp", "192.168.0.89", 8, "192.168.0.1", 0), "1:X0snYXpgwiv9TZtqg64sgzUn6Dk="),
     ],
 )
-def test_community_id_is_the_specification_s(ends: Any, expected: str) -> None:
-    proto, src, src_port, dst, dst_port = ends
-    assert community_id(proto, src, src_port, dst, dst_port) == expected
-    assert community_id(proto, dst, dst_port, src, src_port) == expected
+@pytest.mark.parametrize("is_back", [False, True])
+def test_community_id_is_the_specification_s(wire: Any, seen: Any, ends: Any, expected: str, is_back: bool) -> None:
+    proto, *there = ends
+    there = there[2:] + there[:2] if is_back else there
+    match proto:
+        case "tcp":
+            wire.tcp(0, *there, ACK, 1)
+        case "udp":
+            wire.udp(0, *there, b"data")
+        case "sctp":
+            wire.sctp(0, *there)
+        case _:
+            icmp(wire, 0, there[0], there[2], there[1])
+    assert list(seen()["community_id"]) == [expected]
+
+
+@pytest.mark.parametrize(("ask", "answer", "addresses"), [(8, 0, (CLIENT, API)), (128, 129, ("fd00::2", "fd00::3"))])
+@pytest.mark.parametrize("is_begun", [True, False], ids=["", "the answer alone"])
+def test_an_echo_and_its_answer_are_one_connection(
+    wire: Any, seen: Any, ask: int, answer: int, addresses: tuple[str, str], is_begun: bool
+) -> None:
+    client, server = addresses
+    if is_begun:
+        icmp(wire, 0, client, server, ask)
+    icmp(wire, MS, server, client, answer)
+    (row,) = seen().to_dict("records")
+    assert (row["src"], row["src_port"], row["dst"], row["dst_port"]) == (client, ask, server, answer)
+    assert (row["proto"], row["orig_packets"], row["resp_packets"], row["conn_state"]) == ("icmp", is_begun, 1, "OTH")
