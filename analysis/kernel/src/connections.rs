@@ -1,7 +1,7 @@
 //! Which connection a packet belongs to, and what is known of each connection: the facts, without a judgement.
 
 use std::collections::hash_map::{Entry, HashMap, RandomState};
-use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
+use std::hash::{BuildHasher, Hasher};
 
 use crate::decode::{Fragment, Packet, Quote, Skip, Tunnel, ICMP, ICMPV6, TCP};
 use crate::select::Selection;
@@ -42,15 +42,25 @@ impl std::hash::Hash for Key {
     }
 }
 
-/// Multiply and fold; fast, and seeded per process so that nobody can choose packets that collide.
-struct Fold(u64);
+/// A number of a capture's own, so that nobody can choose packets whose keys collide.
+struct Seed(u64);
 
-impl Default for Fold {
-    fn default() -> Fold {
-        thread_local!(static SEED: u64 = RandomState::new().build_hasher().finish());
-        Fold(SEED.with(|seed| *seed))
+impl Default for Seed {
+    fn default() -> Seed {
+        Seed(RandomState::new().build_hasher().finish())
     }
 }
+
+impl BuildHasher for Seed {
+    type Hasher = Fold;
+
+    fn build_hasher(&self) -> Fold {
+        Fold(self.0)
+    }
+}
+
+/// Multiply and fold.
+struct Fold(u64);
 
 impl Hasher for Fold {
     fn write(&mut self, bytes: &[u8]) {
@@ -58,7 +68,7 @@ impl Hasher for Fold {
     }
 
     fn write_u64(&mut self, number: u64) {
-        let wide = u128::from(self.0 ^ number) * 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
+        let wide = u128::from(self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
         self.0 = (wide as u64) ^ ((wide >> 64) as u64);
     }
 
@@ -151,7 +161,7 @@ struct Datagram {
 #[derive(Default)]
 pub struct Connections {
     pub all: Vec<Connection>,
-    latest: HashMap<Key, u32, BuildHasherDefault<Fold>>,
+    latest: HashMap<Key, u32, Seed>,
     datagrams: Vec<Datagram>,
 }
 
