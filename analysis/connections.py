@@ -6,6 +6,7 @@ makes it ambiguous (Karn's algorithm, RFC 6298 section 3). Nothing here imports 
 a million packets: whoever wants only the table has it sooner.
 """
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +31,8 @@ RETRANSMISSIONS = {
 }
 TROUBLES = ("out_of_order", "lost_segment", "duplicate_ack", "keep_alive", "zero_window", "window_full")
 SIDES = ("orig", "resp")
+STATES = ("inactive", "syn_sent", "established", "partial", "closed", "reset")  # of an end; the kernel's
+GAVE_UP = re.compile(rb"S[^HAFGIQ]*R")  # in the history: a SYN, and a RST of the same end before anything else of it
 TCP, UDP = 6, 17
 MILLISECOND = 1_000_000  # ns
 
@@ -115,7 +118,7 @@ def _judged(facts: Columns, end: int) -> dict[str, Any]:
     syn, answered = facts["syn_frame"] > 0, facts["synack_frame"] > 0
     reset = facts["reset_frame"] > 0
     reset_by = np.where(reset, np.where(facts["reset_by_orig"], 1, 2), 0)
-    state = _states(facts, syn, answered, reset_by)
+    state = _states(facts)
     rejected = facts["unreachable_frame"] > 0
     open_at_end = facts["last_syn_time"] > end - GRACE
     outcome = np.select(
@@ -143,20 +146,25 @@ def _judged(facts: Columns, end: int) -> dict[str, Any]:
     }
 
 
-def _states(facts: Columns, syn: Array, answered: Array, reset_by: Array) -> Array:
-    """Give each connection's conn_state, as Zeek's conn.log defines them."""
-    protocol, replied = facts["protocol"], facts["resp_packets"] > 0
-    fins = facts["orig_fin"] > 0, facts["resp_fin"] > 0
+def _states(facts: Columns) -> Array:
+    """Give each connection's conn_state, as Zeek's conn.log has it: by the states in which its ends were last."""
+    protocol = facts["protocol"]
+    orig, resp = ({name: facts[f"{side}_state"] == number for number, name in enumerate(STATES)} for side in SIDES)
+    silent = {side: facts[f"{side}_packets"] == 0 for side in SIDES}
+    empty = (facts["orig_payload_bytes"] == 0) & (facts["resp_payload_bytes"] == 0)
+    no_orig, no_resp = orig["inactive"] | orig["partial"], resp["inactive"] | resp["partial"]
+    gave_up = orig["reset"] & no_resp
+    gave_up[gave_up] = [bool(GAVE_UP.match(text)) for text in facts["history"][gave_up].tolist()]
     rules = [
-        (protocol == UDP, np.select([(facts["orig_packets"] > 0) & replied, ~replied], ["SF", "S0"], "SHR")),
+        (protocol == UDP, np.select([silent["orig"], silent["resp"]], ["SHR", "S0"], "SF")),
         (protocol != TCP, "OTH"),
-        (reset_by == 2, np.select([syn & ~answered, syn, answered], ["REJ", "RSTR", "RSTRH"], "OTH")),  # noqa: PLR2004 - SIDES
-        (reset_by == 1, np.select([syn & ~replied, syn], ["RSTOS0", "RSTO"], "OTH")),
-        (fins[0] & fins[1], "SF"),
-        (fins[0], np.select([syn & replied, syn], ["S2", "SH"], "OTH")),
-        (fins[1], np.select([syn, answered], ["S3", "SHR"], "OTH")),
-        (syn & ~replied, "S0"),
-        (syn & answered, "S1"),
+        (resp["reset"], np.select([orig["syn_sent"] | (orig["reset"] & empty), no_orig], ["REJ", "RSTRH"], "RSTR")),
+        (orig["reset"], np.select([~no_resp, gave_up], ["RSTO", "RSTOS0"], "OTH")),
+        (orig["closed"] & resp["closed"], "SF"),
+        (orig["closed"], np.where(no_resp, "SH", "S2")),
+        (resp["closed"], np.where(no_orig, "SHR", "S3")),
+        (orig["syn_sent"] & resp["inactive"], "S0"),
+        (orig["established"] & resp["established"], "S1"),
     ]
     conditions, states = zip(*rules, strict=True)
     return np.select(conditions, states, "OTH")

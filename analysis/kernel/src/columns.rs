@@ -188,8 +188,8 @@ fn handshakes(all: &[Connection]) -> Vec<Column> {
         tcp("orig_data_time", all, 0, |t, o| t.data[o].time),
         tcp("resp_data_frame", all, 0, |t, o| t.data[1 - o].frame),
         tcp("resp_data_time", all, 0, |t, o| t.data[1 - o].time),
-        tcp("orig_fin", all, 0, |t, o| u8::from(t.fin[o])),
-        tcp("resp_fin", all, 0, |t, o| u8::from(t.fin[1 - o])),
+        tcp("orig_state", all, 0, |t, o| t.ends[o].state as u8),
+        tcp("resp_state", all, 0, |t, o| t.ends[1 - o].state as u8),
         tcp("reset_frame", all, 0, |t, _| t.reset.frame),
         tcp("reset_by_orig", all, 0, |t, o| u8::from(t.reset.is() && t.reset_side == o)),
     ]

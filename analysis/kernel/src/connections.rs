@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, Hasher};
 
 use crate::decode::{Fragment, Packet, Quote, Skip, Tunnel, ICMP, ICMPV6, TCP};
 use crate::select::Selection;
+use crate::states::End;
 use crate::tcp::{self, Direction, Segment, ACK, FIN, RST, SYN};
 
 const EPHEMERAL: u16 = 32768; // where Linux's client ports begin (net.ipv4.ip_local_port_range)
@@ -110,6 +111,7 @@ pub struct Tcp {
     pub sides: [Direction; 2],
     pub data: [Seen; 2],
     pub fin: [bool; 2],
+    pub ends: [End; 2],
     pub syn: Seen,
     pub last_syn: Seen,
     pub syns: u32,
@@ -425,6 +427,9 @@ impl Connection {
             tcp.reset_side = side;
         }
         tcp.fin[side] |= packet.flags & FIN != 0;
+        let [low, high] = &mut tcp.ends;
+        let (end, peer) = if side == 0 { (low, high) } else { (high, low) };
+        end.send(peer, side == self.originator, packet.flags, packet.payload);
     }
 
     /// Add to the history, in Zeek's letters: what an end did, when it did so for the first time.

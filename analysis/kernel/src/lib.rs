@@ -9,6 +9,7 @@ mod decode;
 mod pass;
 mod records;
 mod select;
+mod states;
 mod tcp;
 mod tunnels;
 
