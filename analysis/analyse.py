@@ -5,21 +5,24 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from analysis.captures import PAGE, REPORT, Capture, find, writing
+from analysis.counting import IDENTITY
 from analysis.extract import columns
 from analysis.packets import Reading
 from analysis.report import html
-from analysis.summary import summarise
+from analysis.summary import COLUMNS, summarise
 from analysis.tables import Writer
 from analysis.thresholds import Thresholds, thresholds
 from analysis.views import View, view
 
 WORKERS = 4  # captures read at once
+KEPT = list(dict.fromkeys([*IDENTITY, *COLUMNS]))  # of the connections, what the report is made from
 OF_VIEWS = {"connections": "connections", "dns": "lookups", "tls": "handshakes", "http": "requests"}
 
 
@@ -46,8 +49,8 @@ def analyse(
         CaptureError: a path does not exist, cannot be read or holds no captures, or `out` cannot be written.
 
     """
-    with writing(out):
-        return _analyse(paths, out, reported, limits, reading)
+    with writing(out) as scratch:
+        return _analyse(paths, scratch, reported, limits, reading)
 
 
 def _analyse(
@@ -62,8 +65,9 @@ def _analyse(
     views = list(_written(captured, out, found.plan.get("campaign", ""), reading))
     report, counted = summarise(found, views, limits)
     text = json.dumps(report, ensure_ascii=False, indent=1, allow_nan=False)
-    (out / REPORT).write_text(text + "\n", encoding="utf-8")
-    (out / PAGE).write_text(html(report, counted, reported), encoding="utf-8")
+    (out / REPORT).write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+    page = html(report, counted, reported)
+    (out / PAGE).write_text(page, encoding="utf-8", errors="backslashreplace")
     return report
 
 
@@ -79,4 +83,4 @@ def _written(captured: Sequence[Capture], out: Path, campaign: str, reading: Rea
                 identities = pa.Table.from_pandas(seen.connections[["community_id"]]).column(0)
                 found = columns(pa.Table.from_pandas(table), identities if "connection" in table else None)
                 writer.add(found, seen.capture, seen.packets.counts)
-            yield seen
+            yield replace(seen, connections=seen.connections[KEPT])

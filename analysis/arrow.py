@@ -36,7 +36,8 @@ def strings(values: Array) -> pa.Array:
     """Give texts of ASCII, which NumPy pads with zero bytes, as Arrow's strings."""
     width = values.dtype.itemsize
     rows = np.ascontiguousarray(values).view(np.uint8).reshape(len(values), width)
-    lengths = ((rows != 0) * np.arange(1, width + 1)).max(axis=1, initial=0)
+    written = rows != 0
+    lengths = np.where(written.any(axis=1), width - written[:, ::-1].argmax(axis=1), 0)
     ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     kept = rows[np.arange(width) < lengths[:, None]]
     return pa.StringArray.from_buffers(len(values), pa.py_buffer(ends), pa.py_buffer(np.ascontiguousarray(kept)))
@@ -44,7 +45,8 @@ def strings(values: Array) -> pa.Array:
 
 def words(texts: tuple[str, ...], codes: Array) -> pa.Array:
     """Give for each code the text at its place."""
-    return strings(np.array([text.encode() for text in texts], "S")[codes])
+    encoded = np.array([text.encode(errors="backslashreplace") for text in texts], "S")
+    return strings(encoded).take(numbers(codes))
 
 
 def without_empty(texts: pa.Array) -> pa.Array:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -36,12 +37,17 @@ class CaptureError(Exception):
     """There is nothing to analyse, or nothing to analyse it with; the message is one sentence for a person."""
 
 
+class WritingError(CaptureError):
+    """This machine refused to read captures on, or to keep what was made of them."""
+
+
 @contextmanager
-def writing(out: Path) -> Iterator[None]:
-    """Make a directory to write to; and one sentence of whatever this machine refuses meanwhile.
+def writing(out: Path) -> Iterator[Path]:
+    """Give a directory in `out`, which is made where it is missing; what is written there appears in `out` at the end.
 
     Raises:
-        CaptureError: the sentence.
+        CaptureError: `out` cannot be made.
+        WritingError: this machine refuses something meanwhile; what was in `out` before is untouched then.
 
     """
     try:
@@ -49,9 +55,12 @@ def writing(out: Path) -> Iterator[None]:
     except OSError as error:
         raise CaptureError(f"out: {str(out)!r}: {(error.strerror or 'cannot be made').lower()}") from None
     try:
-        yield
+        with tempfile.TemporaryDirectory(prefix=".writing-", dir=out) as scratch:
+            yield Path(scratch)
+            for file in Path(scratch).iterdir():
+                file.replace(out / file.name)
     except OSError as error:
-        raise CaptureError(f"{error.filename or out}: {error.strerror or error}") from None
+        raise WritingError(f"{error.filename2 or error.filename or out}: {error.strerror or error}") from None
 
 
 @dataclass(frozen=True)

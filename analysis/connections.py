@@ -213,7 +213,8 @@ def _analysed(facts: Columns) -> dict[str, Any]:
             found[f"{side}_{name}"] = facts[f"{side}_{name}"].astype(np.int64)
     is_orig = facts["orig_stuck_tries"] >= facts["resp_stuck_tries"]
     stuck = np.where(is_orig, facts["orig_stuck_frame"], facts["resp_stuck_frame"])
-    places = ("frame", "reset_frame", "retransmission_frame", "zero_window_frame", "too_big_frame")
+    seen = ("reset", "retransmission", "zero_window", "window_full", "too_big", "unreachable")
+    places = ["frame", *(f"{name}_frame" for name in seen)]
     return found | {name: facts[name] for name in places} | {"stuck_frame": stuck}
 
 

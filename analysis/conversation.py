@@ -13,19 +13,10 @@ from pyshark.capture.file_capture import FileCapture
 
 from analysis import tshark
 from analysis.dissect import HTTP1, HTTP2, TLS, Numbers
-from analysis.kernel import Ends
 from analysis.packets import Packets, Selected
 
 MOST = 1000  # packets that are shown
-SUMMARY = (
-    "_ws.col.Protocol",
-    "_ws.col.Info",
-    "frame.time_relative",
-    "ip.src",
-    "ipv6.src",
-    "tcp.srcport",
-    "udp.srcport",
-)
+SUMMARY = ("_ws.col.Protocol", "_ws.col.Info", "frame.time_relative")
 PREFERENCES = ("-o", "http.desegment_body:FALSE")  # a body is not shown, and may be large
 LAYERS = {  # by Wireshark's name, the fields that its summary leaves out
     "dns": ("flags_rcode", "time"),
@@ -57,12 +48,11 @@ class Line(NamedTuple):
         return f"{self.place}  {self.seconds:.6f}  {arrow}  {self.protocol}  {self.info}{about}"
 
 
-def conversation(packets: Packets, followed: Sequence[Ends], place: Callable[[int], str]) -> Iterator[Line]:
+def conversation(packets: Packets, place: Callable[[int], str]) -> Iterator[Line]:
     """Show the packets of these connections, the first MOST of them, a line for each.
 
     Args:
         packets: one capture, of which the packets of these connections were selected (`analysis.packets.read`).
-        followed: the connections, from originator to responder.
         place: says where a frame of the capture is.
 
     Raises:
@@ -73,15 +63,14 @@ def conversation(packets: Packets, followed: Sequence[Ends], place: Callable[[in
     if selected is None or not len(selected.frames):
         return
     options = [*PREFERENCES, "-c", str(MOST), *_decoding(packets.connections["dst_port"], selected)]
-    originators = {(ends.src, str(ends.src_port)) for ends in followed}
     found = tshark.fields(selected.path, SUMMARY, options=options)
     details = _details(selected.path, options)
     for number, (values, about) in enumerate(zip_longest(found, details, fillvalue=())):  # both to their ends
         if values:
-            protocol, info, seconds, *ends = (value.partition(tshark.SEPARATOR)[0] for value in values)
-            sender = ends[0] or ends[1], ends[2] or ends[3]
-            frame = int(selected.frames[number])
-            yield Line(place(frame), float(seconds), sender in originators, protocol, info, tuple(about))
+            protocol, info, seconds = (value.partition(tshark.SEPARATOR)[0] for value in values)
+            is_from_originator = bool(selected.is_orig[number])
+            where = place(int(selected.frames[number]))
+            yield Line(where, float(seconds), is_from_originator, protocol, info, tuple(about))
 
 
 def _decoding(server_ports: Numbers, selected: Selected) -> list[str]:

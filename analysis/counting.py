@@ -73,45 +73,79 @@ def _translations(rows: pd.DataFrame, names: Names) -> pd.DataFrame:
     """Give the pairs of connections, one its client's view and the other (`_server`) its server's, that are one."""
     numbered = rows.reset_index()
     client, server = (numbered[numbered["vantage"] == side] for side in (ORIGIN, RESPONDER))
-    both = client.merge(server, on=CLIENT, suffixes=("", "_server"))
-    both = both[(both["dst"] != both["dst_server"]) | (both["dst_port"] != both["dst_port_server"])]
-    same = (both["isn"] == both["isn_server"]) & (both["isn"] >= 0)
-    unsure = (both["isn"] < 0) | (both["isn_server"] < 0)
-    other = both["capture_number"] != both["capture_number_server"]
-    direct = both[other & (same | (unsure & _is_backend(both, names)))].drop_duplicates("index_server")
-    direct = direct.assign(src_server=direct["src"])
+    routes = _routes(client, server, names)
+    server = server.add_suffix("_server")
+    called = server.merge(routes, on="dst_server")
+    parts = [
+        _elsewhere(client[client["isn"] >= 0], server[server["isn_server"] >= 0], [*CLIENT, "isn"]),
+        _elsewhere(client[client["isn"] < 0], called[called["isn_server"] >= 0], [*CLIENT, "dst"]),
+        _elsewhere(client, called[called["isn_server"] < 0], [*CLIENT, "dst"]),
+    ]
+    direct = pd.concat(parts).drop_duplicates("index_server")
     free = client[~client["arrived"] & ~client["index"].isin(direct["index"])]
-    return pd.concat([direct, _masqueraded(free, server[~server["index"].isin(direct["index_server"])], names)])
+    rest = server[~server["index_server"].isin(direct["index_server"])]
+    return pd.concat([direct, _masqueraded(free, rest, routes)])
 
 
-def _masqueraded(client: pd.DataFrame, server: pd.DataFrame, names: Names) -> pd.DataFrame:
+def _routes(client: pd.DataFrame, server: pd.DataFrame, names: Names) -> pd.DataFrame:
+    """Give the services that clients called (`service_server`: how a server was called), and their backends."""
+    services = [each for each in client["dst"].unique() if names.party(each).kind == "service"]
+    backends = server["dst"].unique()
+    ends = [(service, each) for service in services for each in backends if names.is_backend(service, each)]
+    return pd.DataFrame(ends, columns=["service_server", "dst_server"]).astype(client["dst"].dtype)
+
+
+def _elsewhere(client: pd.DataFrame, server: pd.DataFrame, key: list[str]) -> pd.DataFrame:
+    """Match every server's view with the first of the clients' views that has its key, and another destination.
+
+    One of the first two destinations is another: no more are looked at, or the views of a scanner that sends all from
+    one port would be multiplied.
+    """
+    two = client.drop_duplicates([*key, "dst_port", "dst"]).groupby(key, observed=True).head(2)
+    both = _merged(two, server, key)
+    both = both[(both["dst"] != both["dst_server"]) | (both["dst_port"] != both["dst_port_server"])]
+    return both.drop_duplicates("index_server")
+
+
+def _merged(client: pd.DataFrame, server: pd.DataFrame, key: list[str]) -> pd.DataFrame:
+    """Pair the views that have the same key; a server's `dst` is there what it was called by."""
+    called = {"dst": "service"}
+    return client.merge(server, left_on=key, right_on=[f"{called.get(name, name)}_server" for name in key])
+
+
+def _masqueraded(client: pd.DataFrame, server: pd.DataFrame, routes: pd.DataFrame) -> pd.DataFrame:
     """Find the connections whose server saw another address than the client's, of views that are nothing else's.
 
     The initial sequence number was the client's choice of 2^32, and the server's answer has one, too; a scanner that
     uses one for everything, unanswered, is left alone.
     """
-    numbers = ["isn", "resp_isn"]
-    known = [side[(side["proto"] == "tcp") & (side["isn"] >= 0)] for side in (client, server)]
-    client, server = (side.drop_duplicates(numbers, keep=False) for side in known)
-    both = client.merge(server, on=["scope", "proto", "isn"], suffixes=("", "_server"))
-    answers = both[["resp_isn", "resp_isn_server"]]
-    same = (answers["resp_isn"] == answers["resp_isn_server"]) | (answers.min(axis=1) < 0)
+    client = client[(client["proto"] == "tcp") & (client["isn"] >= 0)]
+    server = server[(server["proto_server"] == "tcp") & (server["isn_server"] >= 0)]
+    client = client.drop_duplicates(["isn", "resp_isn"], keep=False)
+    server = server.drop_duplicates(["isn_server", "resp_isn_server"], keep=False)
+    asked, heard = client["resp_isn"] < 0, server["resp_isn_server"] < 0  # no answer was seen: one of each number
+    begun = ["scope", "proto", "isn"]
+    parts = [
+        _merged(client, server, [*begun, "resp_isn"]),
+        _merged(client[asked], server[~heard], begun),
+        _merged(client[~asked], server[heard], begun),
+    ]
+    both = pd.concat(parts)
     direct = (both["dst"] == both["dst_server"]) & (both["dst_port"] == both["dst_port_server"])
-    begin, end = both["start"] - CLOCKS, both["start"] + (both["duration_s"] * NANOSECONDS).astype("int64") + CLOCKS
-    then = (both["start_server"] >= begin) & (both["start_server"] <= end)
+    later = both["start_server"].astype("float64") - both["start"].astype("float64")
+    then = later.between(-CLOCKS, both["duration_s"] * NANOSECONDS + CLOCKS)
     other = both["capture_number"] != both["capture_number_server"]
-    both = both[same & (direct | _is_backend(both, names)) & then & other]
+    both = both[(direct | _is_routed(both, routes)) & then & other]
     return both[~both.duplicated("index", keep=False) & ~both.duplicated("index_server", keep=False)]
 
 
-def _is_backend(both: pd.DataFrame, names: Names) -> Mask:
+def _is_routed(both: pd.DataFrame, routes: pd.DataFrame) -> Mask:
     """Say of each pair of connections whether the client's destination is a service, and the server's its backend."""
-    ends = both[["dst", "dst_server"]].drop_duplicates().astype("str")
-    backends = {end for end in ends.itertuples(index=False, name=None) if names.is_backend(*end)}
-    chosen = np.zeros(len(both), dtype=bool)
-    for service, backend in sorted(backends):
-        chosen |= ((both["dst"] == service) & (both["dst_server"] == backend)).to_numpy()
-    return chosen
+    pairs, known = (
+        table[service].cat.codes.to_numpy(np.int64) << 32 | table["dst_server"].cat.codes.to_numpy(np.int64)
+        for table, service in ((both, "dst"), (routes, "service_server"))
+    )
+    return np.isin(pairs, known)
 
 
 def translated(translations: pd.DataFrame, names: Names) -> list[dict[str, Any]]:

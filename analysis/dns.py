@@ -1,9 +1,12 @@
 """DNS: what was asked, what was answered and how fast."""
 
+from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis.timestamps import NANOSECONDS
@@ -17,6 +20,7 @@ RCODES = {0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP",
 TYPES = {1: "A", 2: "NS", 5: "CNAME", 6: "SOA", 12: "PTR", 15: "MX", 16: "TXT", 28: "AAAA", 33: "SRV", 65: "HTTPS"}
 GRACE = NANOSECONDS  # a question this close to the capture's end may be answered yet
 SEARCH = 10 * NANOSECONDS  # a resolver is through its search list within this
+LABELS = 16  # of a name that may be such a step: whoever makes up longer ones gets no work done for them
 MESSAGES = {  # beside the columns of its packet (`analysis.dissect.PACKET`)
     "is_answer": "bool",
     "id": "int64",
@@ -88,36 +92,41 @@ def _of_side(found: pd.DataFrame, *, is_answer: bool) -> pd.DataFrame:
 
 def _search_steps(table: pd.DataFrame) -> pd.Series:
     """Say which lookups ended in NXDOMAIN, and the same client soon found a name to which they were a step."""
-    tried, exist = table[table["rcode"] == "NXDOMAIN"], table[table["rcode"] == "NOERROR"]
-    pairs = list(_steps(tried["name"].unique(), set(exist["name"])))
-    names = pd.DataFrame(pairs, columns=["name", "existing"], dtype="str")
-    tried = tried.reset_index().merge(names, on="name").sort_values("asked")
-    exist = exist[["client", "type", "name", "asked"]].rename(columns={"name": "existing"}).sort_values("asked")
-    later = pd.merge_asof(
-        tried,
-        exist.assign(is_found=True),
-        on="asked",
-        by=["client", "type", "existing"],
-        direction="forward",
-        tolerance=SEARCH,
-    )
-    return pd.Series(table.index.isin(later.loc[later["is_found"].notna(), "index"]), dtype="bool")
+    columns = ["client", "type", "name", "asked"]
+    tried, exist = (table.loc[table["rcode"] == rcode, columns] for rcode in ("NXDOMAIN", "NOERROR"))
+    found: dict[Any, dict[str, list[int]]] = defaultdict(dict)  # when a name was asked for that exists
+    for client, kind, name, asked in exist.sort_values("asked").itertuples(index=False, name=None):
+        found[client, kind, name.partition(".")[0]].setdefault(name, []).append(asked)
+    steps = [
+        _is_step(name, asked, found.get((client, kind, name.partition(".")[0]), {}))
+        for client, kind, name, asked in tried.itertuples(index=False, name=None)
+    ]
+    is_step = pd.Series(data=False, index=table.index)
+    is_step[tried.index] = np.array(steps, dtype=bool)
+    return is_step
 
 
-def _steps(tried: Iterable[str], existing: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Pair names that do not exist with those that a resolver may have looked for when it tried them.
+def _is_step(name: str, asked: int, found: Mapping[str, Sequence[int]]) -> bool:
+    """Say whether a resolver that tried this name then may have looked for one of these, found about that time."""
+    for target in _targets(name) if found else ():
+        times = found.get(target, ())
+        is_first = name.startswith(f"{target}.")  # the name as it is may be tried before those with more to it
+        near = bisect_left(times, asked - SEARCH if is_first else asked)
+        if near < len(times) and times[near] <= asked + SEARCH:
+            return True
+    return False
+
+
+def _targets(name: str) -> Iterator[str]:
+    """Give the names that a resolver may have looked for when it tried this one.
 
     It tries `web.default.svc.cluster.local`, `web.svc.cluster.local` and so on, down to `web`: the same first
     labels, and of what follows them an end.
     """
-    lengths = defaultdict(set)
-    for name in existing:
-        lengths[name.partition(".")[0]].add(name.count(".") + 1)
-    for name in tried:
-        labels = name.split(".")
-        for length in lengths.get(labels[0], ()):
-            missing = len(labels) - length
-            for first in range(1, length + 1) if missing > 0 else ():
-                step = ".".join(labels[:first] + labels[first + missing :])
-                if step in existing:
-                    yield name, step
+    dots = [place for place, character in enumerate(name) if character == "."]
+    if len(dots) >= LABELS:
+        return
+    for number, first in enumerate(dots, 1):
+        yield name[:first]
+        for last in dots[number:]:
+            yield name[:first] + name[last:]

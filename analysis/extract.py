@@ -31,10 +31,10 @@ def extract(paths: Sequence[Path], out: Path, names: Collection[str], reading: R
 
     """
     problems: list[str] = []
-    with writing(out), ExitStack() as stack:
+    with writing(out) as scratch, ExitStack() as stack:
         found = find(paths)
         campaign = found.plan.get("campaign", "")
-        writers = {name: stack.enter_context(Writer(out, name, campaign)) for name in TABLES if name in names}
+        writers = {name: stack.enter_context(Writer(scratch, name, campaign)) for name in TABLES if name in names}
         for capture in found.captures:
             if not capture.is_iperf:
                 problems += _extract(capture, writers, reading)
@@ -60,9 +60,18 @@ def _extract(capture: Capture, writers: Mapping[str, Writer], reading: Reading |
             writers["connections"].add(columns(connections), capture, packets.counts)
         if is_dissected:
             _dissect(packets, connections["community_id"], writers, capture)
-    cut = [f"{each['file']} ends in the middle of a packet" for each in packets.truncated_at]
-    lost = [f"{name}: {reason}" for name, reason in packets.unreadable.items()]
-    return [*packets.problems, *lost, *cut]
+    return _sentences(capture, packets)
+
+
+def _sentences(capture: Capture, packets: Packets) -> list[str]:
+    found = [capture.problem] if capture.problem else []
+    found += [f"{capture.name}: {problem}" for problem in packets.problems]
+    found += [f"{name}: {reason}" for name, reason in packets.unreadable.items()]
+    found += [f"{each['file']} ends in the middle of a packet" for each in packets.truncated_at]
+    found += [f"{capture.name}: packets that are in no connection: {n}, {why}" for why, n in packets.skipped.items()]
+    if packets.passed_over:
+        found.append(f"{capture.name}: too many packets with DNS, TLS or HTTP: {packets.passed_over} were passed over")
+    return found
 
 
 def _dissect(packets: Packets, identities: pa.ChunkedArray, writers: Mapping[str, Writer], capture: Capture) -> None:

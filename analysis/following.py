@@ -9,7 +9,7 @@ import numpy as np
 
 from analysis.captures import Capture, CaptureError, find
 from analysis.connections import addresses, identities
-from analysis.conversation import conversation
+from analysis.conversation import MOST, conversation
 from analysis.kernel import Columns, Ends
 from analysis.packets import Reading, read
 from analysis.places import Places
@@ -30,7 +30,9 @@ def follow(paths: Sequence[Path], identity: str, reading: Reading | None = None)
             continue
         found = _ends(read(capture.files, capture.root, reading=reading).connections, identity)
         if found:
-            yield f"{capture.target_name or capture.name}:"
+            ends = found[0]
+            about = f"{ends.src} port {ends.src_port} → {ends.dst} port {ends.dst_port}"
+            yield f"{capture.target_name or capture.name}: {about}"
             yield from _lines(capture, found, reading)
 
 
@@ -48,7 +50,7 @@ def _ends(facts: Columns, identity: str) -> list[Ends]:
 def _lines(capture: Capture, found: Sequence[Ends], reading: Reading | None) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="snoopy-") as scratch:
         selected = Path(scratch, "selected.pcap")
-        following = replace(reading or Reading(), follow=tuple(dict.fromkeys(found)))
+        following = replace(reading or Reading(), follow=tuple(dict.fromkeys(found)), most_selected=MOST)
         packets = read(capture.files, capture.root, reading=following, select=selected)
         places = Places([(packets.files, packets.counts)])
 
@@ -57,6 +59,8 @@ def _lines(capture: Capture, found: Sequence[Ends], reading: Reading | None) -> 
             return f"{where['file']}:{where['frame']}"
 
         try:
-            yield from map(str, conversation(packets, found, place))
+            yield from map(str, conversation(packets, place))
         except StoppedError as error:
             raise CaptureError(f"{capture.name}: not all of its packets could be shown: {error}") from None
+        if packets.passed_over:
+            yield f"and {packets.passed_over} more packets"

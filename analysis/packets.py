@@ -67,13 +67,14 @@ class Selected:
     """Packets worth dissecting, in a small pcap of bare IP packets (of tunnels the innermost), and where each is from.
 
     `frames` are numbers in the capture, `connections` rows of its connections, `applications` as in
-    `analysis.kernel.APPLICATIONS`.
+    `analysis.kernel.APPLICATIONS`; `is_orig` says whose originator sent them.
     """
 
     path: Path
     frames: Numbers
     connections: Numbers
     applications: npt.NDArray[np.uint8]
+    is_orig: npt.NDArray[np.uint8]
 
 
 @dataclass
@@ -171,13 +172,14 @@ def read(
                         if each:
                             each(kernel.columns(PACKETS), packets.counts[:index])
                 packets.add(index, kernel.columns(TOTALS))
+            packets.connections = kernel.columns(CONNECTIONS)
         except KernelError as error:
-            packets.problems.append(f"not all of its packets could be read: {error}")
-    packets.connections = kernel.columns(CONNECTIONS)
-    totals = kernel.columns(TOTALS)
+            nothing = unread(files)
+            nothing.problems.append(f"its packets could not be read: {error}")
+            return nothing
     if select:
         packets.selected = selection.selected(select)
-        packets.passed_over = int(totals["selectable"][0]) - len(packets.selected.frames)
+        packets.passed_over = int(kernel.columns(TOTALS)["selectable"][0]) - len(packets.selected.frames)
     return packets
 
 
@@ -213,7 +215,6 @@ class _Selection:
             self._parts.append(found)
 
     def selected(self, path: Path) -> Selected:
-        frame, connection, application = (
-            np.concatenate([part[name] for part in self._parts]) for name in ("frame", "connection", "application")
-        )
-        return Selected(path, frame, connection.astype(np.int64), application)
+        names = ("frame", "connection", "application", "is_orig")
+        frame, connection, *rest = (np.concatenate([part[name] for part in self._parts]) for name in names)
+        return Selected(path, frame, connection.astype(np.int64), *rest)

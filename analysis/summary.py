@@ -32,7 +32,7 @@ COLUMNS = [  # of the connections, all that report and findings are made from; a
     *(f"{end}_{what}" for end in ("orig", "resp") for what in ("packets", "bytes", "payload_bytes", "retransmitted")),
     *(f"{end}_{what}" for end in ("orig", "resp") for what in ("stuck_bytes", "stuck_tries", "largest_acked")),
     *("orig_data_rtt_ms", "resp_data_rtt_ms", "frame", "proof", "reset_frame", "retransmission_frame"),
-    *("zero_window_frame", "stuck_frame", "too_big_frame"),
+    *("zero_window_frame", "window_full_frame", "stuck_frame", "too_big_frame", "unreachable_frame"),
 ]
 
 

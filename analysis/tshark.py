@@ -10,7 +10,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-SEPARATOR = "\x1f"  # between the values of a field that occurs several times in a packet: no text holds it
+SEPARATOR = "\x1f"  # between the values of a field that occurs several times in a packet: no value holds it
+AGGREGATOR = (
+    b"\xff"  # what tshark writes there: no UTF-8 holds it, and no version escapes it, as 4.2 and later would \f
+)
+CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]|\xc2[\x80-\x9f]")  # C0 but the tab between fields, DEL, C1 in UTF-8
 Process = subprocess.Popen[bytes]
 
 
@@ -25,7 +29,7 @@ def stopped(code: int, said: str) -> StoppedError:
     return StoppedError(f"tshark ended with {code}{': ' + said.removeprefix('tshark: ') if said else ''}")
 
 
-def _run(*words: str | Path, **options: Any) -> Process:
+def _run(*words: str | bytes, **options: Any) -> Process:
     try:
         return subprocess.Popen(["tshark", *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, **options)
     except FileNotFoundError:
@@ -48,7 +52,9 @@ def version() -> str:
 def fields(
     file: Path, names: Sequence[str], *, named: Sequence[str] = (), options: Sequence[str] = ()
 ) -> Iterator[list[str]]:
-    """Give a row for every packet of a file: these fields' values, in this order.
+    r"""Give a row for every packet of a file: these fields' values, in this order.
+
+    Whoever sends packets chooses some of them, and a terminal may show them: control characters are written as \xNN.
 
     Args:
         file: any capture file.
@@ -68,7 +74,9 @@ def fields(
         settings = stack.enter_context(tempfile.TemporaryDirectory(prefix="snoopy-"))  # not this user's own
         errors = stack.enter_context(tempfile.TemporaryFile())
         process = _run(
-            *["-n", "-r", str(file), "-T", "fields", "-E", "occurrence=a", "-E", f"aggregator={SEPARATOR}"],
+            *["-n", "-r", str(file), "-T", "fields", "-E", "occurrence=a"],
+            "-E",
+            b"aggregator=" + AGGREGATOR,
             *options,
             *words,
             stderr=errors,
@@ -77,11 +85,16 @@ def fields(
         stack.callback(_end, process)
         for line in process.stdout or ():
             if line.endswith(b"\n"):  # not one that it was killed in
-                yield line[:-1].decode(errors="replace").split("\t")
+                yield _values(line[:-1])
         if process.wait():
             errors.seek(0)
             said = errors.read().decode(errors="replace").strip().splitlines()
             raise stopped(process.returncode, said[-1] if said else "")
+
+
+def _values(line: bytes) -> list[str]:
+    harmless = CONTROL.sub(lambda found: b"\\x%02x" % found[0][-1], line)
+    return harmless.replace(AGGREGATOR, SEPARATOR.encode()).decode(errors="replace").split("\t")
 
 
 def _end(process: Process) -> None:

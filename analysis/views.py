@@ -81,7 +81,7 @@ def dissected(packets: Packets, end: int) -> tuple[pd.DataFrame, pd.DataFrame, p
 def _say_where(table: pd.DataFrame, number: int, capture: Capture) -> None:
     ends = ("client", "server") if "client" in table else ("src", "dst")
     table["vantage"] = vantage(table[ends[0]], table[ends[1]], capture.target.get("addresses", []))
-    table["capture_number"], table["capture"] = number, capture.name
+    table["capture_number"] = number
     table["target"], table["interface"] = capture.target_name, capture.interface
     table["inside"] = capture.target_name if capture.is_loopback else ""
     table["scope"] = capture.target.get("uid", "") if capture.is_loopback else ""

@@ -1,7 +1,7 @@
 """The command that needs no cluster: analyse captures that are files here."""
 
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,10 @@ TABLES = ("connections", "packets", "dns", "tls", "http")
 
 def _words(_: click.Context, __: click.Parameter, given: Sequence[str]) -> tuple[str, ...]:
     """Take several flags, and several words with commas in each."""
-    return tuple(word for text in given for word in text.replace(",", " ").split())
+    words = tuple(word for text in given for word in text.replace(",", " ").split())
+    if given and not words:
+        raise click.BadParameter("nothing is named")
+    return words
 
 
 def _tables(context: click.Context, parameter: click.Parameter, given: Sequence[str]) -> tuple[str, ...]:
@@ -81,17 +84,28 @@ def analyse_command(  # noqa: PLR0913, PLR0917 - as many flags
       snoopy analyse capture.pcap --out tables --tables connections,dns
       snoopy analyse capture.pcap --connection 1:LQU9qZlK+B5F3KDmev6m5PMibrg=
     """  # noqa: D301 - a real backspace, which tells click to leave the lines as they are
+    if (out is None) == (connection is None):
+        raise click.UsageError("give either --out, for a report or tables, or --connection")
+    of_report: dict[str, object] = {"--thresholds": thresholds, "--open": show}
+    if connection is not None:
+        _refuse("--connection", {"--tables": tables, **of_report})
+    elif tables:
+        _refuse("--tables", of_report)
     from analysis.packets import Reading  # noqa: PLC0415 - whoever asks for help does not wait for it
 
     reading = Reading(vxlan_ports=vxlan) if vxlan else None
-    if (out is None) == (connection is None):
-        raise click.UsageError("give either --out, for a report or tables, or --connection")
     if connection is not None:
         _show_connection(paths, connection, reading)
     elif out and tables:
         _write_tables(paths, out, tables, reading)
     elif out:
         _write_report(paths, out, thresholds, reading, show=show)
+
+
+def _refuse(flag: str, others: Mapping[str, object]) -> None:
+    """Refuse those of the other flags that were given: they would do nothing."""
+    if given := [name for name, value in others.items() if value]:
+        raise click.UsageError(f"with {flag} no report is written: {' and '.join(given)} would do nothing")
 
 
 def _show_connection(paths: Sequence[Path], identity: str, reading: "Reading | None") -> None:

@@ -6,17 +6,38 @@ from typing import Any
 
 import click
 
-COMMANDS = {  # in the order of `snoopy --help`; each in a module that is imported when it is called: some are heavy
-    **dict.fromkeys(("submit", "resolve", "run"), "starting"),
-    **dict.fromkeys(("list", "get", "wait", "stop", "logs", "report"), "existing"),
-    "analyse": "analysing",
-    "manifests": "starting",
+COMMANDS = {  # in the order of `snoopy --help`: the module of each, imported when it is called, and what it does
+    "submit": ("starting", "Start a campaign: capture at every chosen pod at once, and report."),
+    "resolve": ("starting", "Show which pods a campaign would capture, and which it would leave out and why."),
+    "run": ("starting", "Run a campaign on this machine, without a cluster."),
+    "list": ("existing", "List the campaigns, the newest first."),
+    "get": ("existing", "Show a campaign: its phase, its targets, and how long each part of it took."),
+    "wait": ("existing", "Wait for a campaign's end, and show what happens at each target."),
+    "stop": ("existing", "Stop a campaign: what was captured so far is kept and reported."),
+    "logs": ("existing", "Show what a campaign's pods printed: all of them, or one TARGET's, namespace/pod."),
+    "report": ("existing", "Fetch a campaign's report from the object store."),
+    "analyse": (
+        "analysing",
+        "Report on captures that are files here: pcap and pcapng, compressed with gzip or zstd or not.",
+    ),
+    "manifests": ("starting", "Write the WorkflowTemplate of campaigns as YAML, for `kubectl apply`."),
 }
 BAD_INPUT, REFUSED = 2, 3
-EXIT_CODES = {  # by name, for the same reason
-    **dict.fromkeys(("InvalidInputError", "ResolveError", "CaptureError", "ThresholdError"), BAD_INPUT),
-    **dict.fromkeys(("ClusterError", "ObjectStoreError", "UploadError"), REFUSED),
+EXIT_CODES = {  # of an exception, or of one of its bases, by name: whoever raises it has imported it, nobody else need
+    "analysis.captures.CaptureError": BAD_INPUT,
+    "analysis.captures.WritingError": REFUSED,
+    "analysis.thresholds.ThresholdError": BAD_INPUT,
+    "steps.cluster.ClusterError": REFUSED,
+    "steps.objects.ObjectStoreError": REFUSED,
+    "steps.plan.InvalidInputError": BAD_INPUT,
+    "steps.resolve.ResolveError": BAD_INPUT,
+    "steps.uploads.UploadError": REFUSED,
 }
+
+
+def _exit_code(error: Exception) -> int | None:
+    names = (f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__)
+    return next((EXIT_CODES[name] for name in names if name in EXIT_CODES), None)
 
 
 class _Commands(click.Group):
@@ -28,8 +49,13 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - as above
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"workflows.{COMMANDS[cmd_name]}"), f"{cmd_name}_command")
+        module, _ = COMMANDS[cmd_name]
+        command: click.Command = getattr(import_module(f"workflows.{module}"), f"{cmd_name}_command")
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - as above
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, sentence) for name, (_, sentence) in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -40,10 +66,10 @@ class _Commands(click.Group):
             click.echo(f"Error: {error.filename or 'this machine'}: {error.strerror or error}", err=True)
             ctx.exit(REFUSED)
         except Exception as error:
-            if type(error).__name__ not in EXIT_CODES:
+            if (code := _exit_code(error)) is None:
                 raise
             click.echo("\n".join([f"Error: {error}", *getattr(error, "__notes__", ())]), err=True)
-            ctx.exit(EXIT_CODES[type(error).__name__])
+            ctx.exit(code)
 
 
 @click.group(cls=_Commands)

@@ -106,7 +106,8 @@ def run_command(targets: tuple[str, ...], name: str, out: Path, file: Path | Non
     asked = flags.asked(file, {**values, "pods": targets})
     planned, namespaces = local.plan(targets, asked, out, name)
     flags.directory(out)
-    click.echo(f"capturing at {len(targets)} targets for {asked.duration:g} s", err=True)
+    plural = "s" if len(targets) > 1 else ""
+    click.echo(f"capturing at {len(targets)} target{plural} for {asked.duration:g} s", err=True)
     report = local.run(planned, namespaces, out)
     for line in printing.finding_lines(report):
         click.echo(line, err=True)

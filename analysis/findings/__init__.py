@@ -57,6 +57,6 @@ def _all_well(seen: Seen) -> Finding:
     }
     done = [said.strip().format(many(int(count), thing)) for said, (thing, count) in counts.items() if count]
     if not done:
-        return finding("nothing_tried", "No connection was opened and no name was looked up in this time.")
+        return finding("nothing_tried", "No TCP connection was opened and no name was looked up in this time.")
     said = " and ".join(filter(None, [", ".join(done[:-1]), done[-1]]))
     return finding("all_well", f"Everything that was tried worked: {said}, and none failed.")

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.findings.attempts import between
-from analysis.findings.kinds import EVIDENCE, Finding, figure, finding, listed, many, tallied, told
+from analysis.findings.kinds import EVIDENCE, Finding, figure, finding, listed, many, slowness, tallied, told
 from analysis.groups import Groups
 from analysis.places import Places
 from analysis.thresholds import Thresholds
@@ -133,12 +133,9 @@ def _slow(code: str, rows: pd.DataFrame, places: Places, thresholds: Thresholds)
     p95 = groups.quantile(rows[column], 95)
 
     def tell(group: int) -> Finding:
-        slow = groups.of(group)
-        count = int(slow[column].notna().sum())
-        text = (
-            f"{between(groups.keys[group])}: {what} take long: the 95th percentile of {count} is "
-            f"{figure(p95[group])} ms, more than {limit:g} ms."
-        )
-        return finding(code, text, places.evidence(slow.nlargest(EVIDENCE, column), "proof", EVIDENCE))
+        rows = groups.of(group)
+        text = f"{between(groups.keys[group])}: {what} take long: {slowness(rows[column], p95[group], limit)}."
+        late = rows[rows[column] > limit].nlargest(EVIDENCE, column)
+        return finding(code, text, places.evidence(late, "proof", EVIDENCE))
 
     return told(code, np.where(p95 > limit, p95, 0), tell)

@@ -1,4 +1,4 @@
-"""Findings about opening TCP connections: refused, timed out, unreachable, aborted, half-open, slow."""
+"""Findings about opening TCP connections: refused, timed out, half-open, slow and so on; and about refused UDP."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from analysis.findings.kinds import EVIDENCE, LISTED, Finding, figure, finding, listed, many, told
+from analysis.findings.kinds import EVIDENCE, LISTED, Finding, finding, listed, many, slowness, told
 from analysis.groups import Groups
 from analysis.names import Party
 from analysis.pairs import ORIGIN, rtt_ms
@@ -19,6 +19,12 @@ ADVICE = {
     "unreachable": "a network policy, a firewall or a router rejects it",
     "aborted": "the client gave up before any answer came",
 }
+PORT = "port unreachable"
+CODES = (  # of ICMP's and ICMPv6's destination unreachable (RFC 792, RFC 4443)
+    {0: "network unreachable", 1: "host unreachable", 3: PORT},
+    {0: "no route to destination", 1: "prohibited", 3: "address unreachable", 4: PORT},
+)
+SHORTEST_TIMEOUT = 0.2  # s; Linux waits no less before it sends again (TCP_RTO_MIN), and a second for a SYN
 PAIR = ["source", "destination", "dst_port"]
 COLUMNS = [  # all that is looked at here: rows of a million connections are not copied whole
     *(
@@ -34,34 +40,25 @@ COLUMNS = [  # all that is looked at here: rows of a million connections are not
     ),
     *("syn_count", "syn_times_s", "synack_count", "established", "reset_by", "proof"),
 ]
+UDP = [*PAIR, "capture_number", "icmp_code", "orig_packets", "unreachable_frame"]
 
 
 def findings(connections: pd.DataFrame, places: Places, thresholds: Thresholds) -> Iterator[Finding]:
-    """Find what went wrong between a SYN and an established connection, in connections that count."""
+    """Find what went wrong between a SYN and an established connection, or with UDP, in connections that count."""
     tried = connections.loc[connections["outcome"] != "", COLUMNS]
     by_source = Groups(tried[PAIR], ["source"])
     for outcome in ADVICE:
         yield from _failed(outcome, tried[tried["outcome"] == outcome], by_source, places)
     succeeded = tried["outcome"] == "succeeded"
-    by_pair = Groups(
-        tried.assign(rtt=rtt_ms(tried).where(succeeded), retried=succeeded & (tried["syn_count"] > 1)), PAIR
-    )
+    by_pair = Groups(tried.assign(rtt=rtt_ms(tried).where(succeeded), retried=_is_retried(tried, succeeded)), PAIR)
     yield from _half_open(by_pair, places, thresholds)
     yield from _retried(by_pair, places, thresholds)
     yield from _slow(by_pair, places, thresholds)
+    yield from _udp_unreachable(connections.loc[connections["proto"] == "udp", UDP], places)
 
 
 def _failed(outcome: str, failed: pd.DataFrame, by_source: Groups, places: Places) -> Iterator[Finding]:
-    """Tell of failures by source and destination.
-
-    Many sources of one destination are one finding: it is at fault. So are many external destinations of one source:
-    it scans, or its way out is gone.
-    """
-    kinds = np.array([party.kind for party in failed["destination"].cat.categories], dtype=object)
-    outside = kinds[failed["destination"].cat.codes] == "external"
-    failed = failed.assign(to=_crowded(failed, "destination", "source", outside))
-    failed["from"] = _crowded(failed, "source", "destination", (failed["to"] >= 0).to_numpy())
-    groups = Groups(failed, ["from", "to"])
+    groups = _at_fault(failed)
     numbers = {source: number for number, (source,) in enumerate(by_source.keys)}
 
     def tell(group: int) -> Finding:
@@ -71,12 +68,50 @@ def _failed(outcome: str, failed: pd.DataFrame, by_source: Groups, places: Place
         every = by_source.rows
         mine = every[every["source"].isin(sources)] if len(sources) > 1 else by_source.of(numbers[sources[0]])
         tries = mine["destination"].isin(ends["destination"]) & mine["dst_port"].isin(ends["dst_port"])
-        between = f"{_together(these['source'])} to {_together(these['destination'])}"
-        text = _failure(between, outcome, these, int(tries.sum()))
+        text = _failure(_ends(these), outcome, these, int(tries.sum()))
         evidence = places.evidence(these, "proof", EVIDENCE)
         return finding(f"connection_{outcome}", f"{text}: {ADVICE[outcome]}.", evidence)
 
     return told(f"connection_{outcome}", groups.counts, tell)
+
+
+def _udp_unreachable(flows: pd.DataFrame, places: Places) -> Iterator[Finding]:
+    """Find UDP that an ICMP message answered: its application is told of an error (RFC 1122 section 4.1.3.3)."""
+    groups = _at_fault(flows[flows["icmp_code"].notna()])
+
+    def tell(group: int) -> Finding:
+        these = groups.of(group)
+        every = flows[np.logical_and.reduce([flows[end].isin(these[end].unique()) for end in PAIR])]
+        codes = these[["destination", "icmp_code"]].drop_duplicates().itertuples(index=False, name=None)
+        said = sorted({CODES[":" in party.address].get(code, f"code {code}") for party, code in codes})
+        text = (
+            f"{_ends(these)}: {len(these)} of {many(len(every), 'UDP flow')} answered by ICMP {listed('', said)}, "
+            f"{many(int(these['orig_packets'].sum()), 'datagram')} sent: "
+        )
+        rejected = f"a router has no way there, or {ADVICE['unreachable']}"
+        text += "nothing listens there, or a firewall rejects it" if said == [PORT] else rejected
+        return finding("udp_unreachable", f"{text}.", places.evidence(these, "unreachable_frame", EVIDENCE))
+
+    return told("udp_unreachable", groups.counts, tell)
+
+
+def _at_fault(failed: pd.DataFrame) -> Groups:
+    """Group failures by source and destination.
+
+    Many sources of one destination are one group: it is at fault. So are many external destinations of one source:
+    it scans, or its way out is gone.
+    """
+    kinds = np.array([party.kind for party in failed["destination"].cat.categories], dtype=object)
+    outside = kinds[failed["destination"].cat.codes] == "external"
+    failed = failed.assign(to=_crowded(failed, "destination", "source", outside))
+    failed["from"] = _crowded(failed, "source", "destination", (failed["to"] >= 0).to_numpy())
+    return Groups(failed, ["from", "to"])
+
+
+def _ends(failed: pd.DataFrame) -> str:
+    """Say between whom, and on which ports: demo/client to demo/web ports 80, 81."""
+    ends = f"{_together(failed['source'])} to {_together(failed['destination'])}"
+    return f"{ends} {listed('port', sorted(set(failed['dst_port'])))}"
 
 
 def _crowded(rows: pd.DataFrame, end: str, other: str, among: npt.NDArray[np.bool_]) -> pd.Series:
@@ -104,8 +139,7 @@ def _together(parties: pd.Series) -> str:
 
 
 def _failure(between: str, outcome: str, failed: pd.DataFrame, attempts: int) -> str:
-    ports, count = sorted(set(failed["dst_port"])), len(failed)
-    text = f"{between} {listed('port', ports)}: {count} of {many(attempts, 'attempt')} {outcome.replace('_', ' ')}"
+    text = f"{between}: {len(failed)} of {many(attempts, 'attempt')} {outcome.replace('_', ' ')}"
     if outcome == "unreachable":
         return f"{text} ({listed('ICMP code', sorted({int(code) for code in failed['icmp_code'].dropna()}))})"
     if outcome == "timed_out":
@@ -153,6 +187,13 @@ def _half_open(by_pair: Groups, places: Places, thresholds: Thresholds) -> Itera
     return told("half_open", by_pair.total(is_open), tell)
 
 
+def _is_retried(tried: pd.DataFrame, succeeded: pd.Series) -> pd.Series:
+    """Say which attempts succeeded with a SYN that was sent again; one that comes sooner was captured twice."""
+    repeated = tried.loc[succeeded & (tried["syn_count"] > 1), "syn_times_s"]
+    late = [max(times, default=0) >= SHORTEST_TIMEOUT for times in repeated]
+    return pd.Series(late, index=repeated.index, dtype=bool).reindex(tried.index, fill_value=False)
+
+
 def _retried(by_pair: Groups, places: Places, thresholds: Thresholds) -> Iterator[Finding]:
     counts = by_pair.total(by_pair.rows["retried"])
 
@@ -174,11 +215,11 @@ def _slow(by_pair: Groups, places: Places, thresholds: Thresholds) -> Iterator[F
     def tell(group: int) -> Finding:
         rows = by_pair.of(group)
         text = (
-            f"{between(by_pair.keys[group])}: connecting takes long: the RTT's 95th percentile of "
-            f"{many(int(rows['rtt'].notna().sum()), 'connection')} is {figure(p95[group])} ms, more than "
-            f"{thresholds.connect_slow_ms:g} ms."
+            f"{between(by_pair.keys[group])}: connecting takes long: "
+            f"{slowness(rows['rtt'], p95[group], thresholds.connect_slow_ms)}."
         )
-        return finding("connect_slow", text, places.evidence(rows.nlargest(EVIDENCE, "rtt"), "proof", EVIDENCE))
+        late = rows[rows["rtt"] > thresholds.connect_slow_ms].nlargest(EVIDENCE, "rtt")
+        return finding("connect_slow", text, places.evidence(late, "proof", EVIDENCE))
 
     return told("connect_slow", np.where(p95 > thresholds.connect_slow_ms, p95, 0), tell)
 

@@ -65,7 +65,10 @@ def _of_captures(captures: Table, thresholds: Thresholds) -> Iterator[Finding]:
             yield finding("packets_passed_over", f"{text}: capture for a shorter time, or with a filter.")
         skipped, packets = sum(capture["skipped"].values()), capture["packets"]
         if skipped * 100 > thresholds.skipped_percent * packets:
-            text = f"{name}: {skipped} of {many(packets, 'packet')} are in no connection: {tallied(capture['skipped'])}"
+            text = (
+                f"{name}: {skipped} of {many(packets, 'packet')} {'is' if packets == 1 else 'are'} in no connection: "
+                f"{tallied(capture['skipped'])}"
+            )
             yield finding("packets_skipped", f"{text}.")
 
 

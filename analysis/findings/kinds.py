@@ -4,10 +4,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 SEVERITIES = ("error", "warning", "info")
 EVIDENCE = 5  # packets named for one finding
 LISTED = 5  # ports or names written out in one sentence
+ENOUGH = 20  # measured times, for a 95th percentile that is not their maximum
 MOST = 20  # findings of one kind; the worst are told, of the others how many they are
 Finding = dict[str, Any]
 
@@ -31,6 +33,7 @@ KINDS = {
     "connection_refused": Kind("error", "SYNs were answered by a reset"),
     "connection_timed_out": Kind("error", "SYNs were never answered; says when they were sent again"),
     "connection_unreachable": Kind("error", "SYNs were answered by an ICMP unreachable message"),
+    "udp_unreachable": Kind("error", "UDP was answered by an ICMP unreachable message"),
     "mtu_black_hole": Kind(
         "error",
         "a segment larger than all that were acknowledged was sent again and again: large packets are lost",
@@ -94,6 +97,14 @@ def told(code: str, weights: Any, tell: Callable[[int], Finding]) -> Iterator[Fi
 def many(count: int, thing: str) -> str:
     """Give a number and what it counts: 1 lookup, 2 lookups."""
     return f"{count} {thing}{'' if count == 1 else 's'}"
+
+
+def slowness(times: pd.Series, p95: float, limit: float) -> str:
+    """Say how slow: by the 95th percentile, ms, where there are enough times for one to be below it."""
+    count = int(times.notna().sum())
+    if count < ENOUGH:
+        return f"{int((times > limit).sum())} of {count} took more than {limit:g} ms, up to {figure(times.max())} ms"
+    return f"the 95th percentile of {count} is {figure(p95)} ms, more than {limit:g} ms"
 
 
 def listed(thing: str, values: Sequence[Any]) -> str:

@@ -18,8 +18,9 @@ COLUMNS = [  # all that is looked at here
     *(f"{end}_{what}" for end in ("orig", "resp") for what in ("stuck_bytes", "stuck_tries", "largest_acked")),
     *(f"retransmissions_{kind}" for kind in ("plain", "fast", "spurious")),
     *("zero_window", "window_full", "reset_frame", "retransmission_frame", "zero_window_frame", "stuck_frame"),
-    "too_big_frame",
+    *("too_big_frame", "window_full_frame", "syn_count", "synack_count"),
 ]
+HANDSHAKES = ["syn_count", "synack_count"]  # of the originator, of the responder
 SIDES = {"orig": ("source", "client"), "resp": ("destination", "server")}
 
 
@@ -59,7 +60,8 @@ def _reset(groups: Groups, places: Places, thresholds: Thresholds) -> Iterator[F
         by = [f"{n} by the {name}" for end, (_, name) in SIDES.items() if (n := int((rows["reset_by"] == end).sum()))]
         data = figure(float((rows["orig_payload_bytes"] + rows["resp_payload_bytes"]).median()))
         text = (
-            f"{between(groups.keys[group])}: {len(rows)} of {many(len(every), 'connection')} were reset mid-stream, "
+            f"{between(groups.keys[group])}: {len(rows)} of {many(len(every), 'connection')} "
+            f"{'was' if len(every) == 1 else 'were'} reset mid-stream, "
             f"{' and '.join(by)}, after {figure(float(rows['duration_s'].median()))} s and {data} bytes of data "
             "(medians): a process ended or gave up, or a firewall, NAT or load balancer forgot the connection."
         )
@@ -128,7 +130,9 @@ def _stuck(rows: pd.DataFrame) -> str:
 
 
 def _sent_again(groups: Groups, end: str, places: Places, thresholds: Thresholds) -> Iterator[Finding]:
-    again, packets = (groups.total(groups.rows[f"{end}_{what}"]) for what in ("retransmitted", "packets"))
+    handshakes = groups.rows[HANDSHAKES].sub(1).clip(lower=0)  # sent again, they are the attempt's trouble
+    beyond = (groups.rows[f"{end}_retransmitted"] - handshakes[HANDSHAKES[end != "orig"]]).clip(lower=0)
+    again, packets = groups.total(beyond), groups.total(groups.rows[f"{end}_packets"])
     share = 100 * again / np.maximum(packets, 1)
     many_again = (share > thresholds.retransmission_percent) & (again >= thresholds.retransmission_packets)
 
@@ -136,6 +140,7 @@ def _sent_again(groups: Groups, end: str, places: Places, thresholds: Thresholds
         rows, (source, destination, port) = groups.of(group), groups.keys[group]
         sender = source if end == "orig" else destination
         kinds = {kind: int(rows[f"retransmissions_{kind}"].sum()) for kind in ("plain", "fast", "spurious")}
+        kinds["plain"] = max(0, kinds["plain"] - int(handshakes.loc[rows.index].to_numpy().sum()))
         both = f" (both directions: {', '.join(f'{count} {kind}' for kind, count in kinds.items() if count)})"
         text = (
             f"{between((source, destination, port))}: {again[group]} of {packets[group]} packets from {sender.name} "
@@ -161,10 +166,11 @@ def _windows(groups: Groups, places: Places, thresholds: Thresholds) -> Iterator
         who = " and ".join(name for letter, (_, name) in zip("Ww", SIDES.values(), strict=True) if letter in letters)
         counts = {"zero": int(zero[group]), "full": int(full[group])}
         said = " and ".join(f"{kind} {many(count, 'time')}" for kind, count in counts.items() if count)
-        text = (
-            f"{between(groups.keys[group])}: a window was {said}: the {who or 'receiver'} reads more slowly than the "
-            "other side sends."
-        )
-        return finding("zero_window", text, places.evidence(rows, "zero_window_frame", EVIDENCE))
+        why = f": the {who or 'receiver'} reads more slowly than the other side sends"
+        if not zero[group]:
+            why = ", never zero: the sender had to wait, for the window is small or its receiver reads slowly"
+        frame = "zero_window_frame" if zero[group] else "window_full_frame"
+        text = f"{between(groups.keys[group])}: a window was {said}{why}."
+        return finding("zero_window", text, places.evidence(rows, frame, EVIDENCE))
 
     return told("zero_window", np.where(slow, zero + full, 0), tell)

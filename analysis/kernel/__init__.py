@@ -1,7 +1,7 @@
 """The kernel: every packet of a capture in one pass, bytes in, columns out. Its code is Rust, in `src`.
 
 A capture of a million packets takes a fifth of a second; nothing of its bytes passes through Python objects. The
-interface is C's, five functions wide, so that another kernel could take its place.
+interface is C's and narrow, so that another kernel could take its place.
 """
 
 import ctypes
@@ -22,6 +22,7 @@ SKIPPED = (  # why a packet is in no connection
     "IP without TCP, UDP, SCTP or ICMP",
     "IP fragment of an unknown datagram",
     "damaged record",
+    "more connections than are told apart",
 )
 TUNNELS = ("", "vxlan", "geneve", "gre", "ipip", "6in4", "gtp", "teredo")
 PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmp", 132: "sctp"}  # www.iana.org/assignments/protocol-numbers
@@ -41,6 +42,7 @@ APPLICATIONS = ("", "dns", "tls", "http", "http2")
 VXLAN_PORTS = (4789, 8472)  # IANA's, and Linux's default, which Flannel and Cilium use
 MOST_SELECTED = 250_000  # packets to dissect: Wireshark takes a minute for them
 TOTALS, CONNECTIONS, SELECTED, PACKETS = range(4)
+VERSION = 2  # of the kernel's columns
 _FAILED = ctypes.c_size_t(-1).value
 
 Columns = dict[str, npt.NDArray[Any]]
@@ -79,6 +81,7 @@ def _load() -> ctypes.CDLL:
     library = ctypes.CDLL(str(built[0]))
     pointer, size = ctypes.c_void_p, ctypes.c_size_t
     signatures: dict[str, tuple[Any, tuple[Any, ...]]] = {
+        "kernel_version": (ctypes.c_uint32, ()),
         "kernel_new": (pointer, (pointer, size, ctypes.c_uint64, ctypes.c_bool)),
         "kernel_follow": (
             None,
@@ -92,6 +95,8 @@ def _load() -> ctypes.CDLL:
     for name, (result, arguments) in signatures.items():
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
+    if library.kernel_version() != VERSION:
+        raise ImportError("analysis.kernel was built from other sources: `make install` builds it anew")
     return library
 
 
@@ -131,8 +136,8 @@ class Kernel:
             KernelError: a defect of the kernel.
 
         """
-        address = ctypes.addressof(ctypes.c_char.from_buffer(data))
-        used: int = _library.kernel_feed(self._kernel, address, size, is_last)
+        pinned = ctypes.c_char.from_buffer(data)  # until the kernel is done with it
+        used: int = _library.kernel_feed(self._kernel, ctypes.addressof(pinned), size, is_last)
         if used == _FAILED:
             raise KernelError("the kernel failed on these packets")
         return used

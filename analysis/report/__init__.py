@@ -3,6 +3,7 @@
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from ipaddress import ip_address
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -41,6 +42,8 @@ def html(report: Entry, connections: pd.DataFrame, reported: str | None) -> str:
     environment.filters |= {"number": number, "size": size, "percent": percent, "ms": ms, "clock": clock}
     environment.filters["shell"] = shlex.quote
     pairs = sorted(report["pairs"], key=_worst_first)
+    beside = [pair for pair in pairs if pair["protocol"] != "tcp"]
+    other = [pair for pair in beside if not _is_between_neighbours(pair)]
     return environment.get_template("page.html").render(
         report=report,
         campaign=report["campaign"],
@@ -51,7 +54,8 @@ def html(report: Entry, connections: pd.DataFrame, reported: str | None) -> str:
         findings=[(code, list(group)) for code, group in groupby(report["findings"], key=itemgetter("code"))],
         severities=Counter(finding["severity"] for finding in report["findings"]),
         tcp=[pair for pair in pairs if pair["protocol"] == "tcp"],
-        other=sorted((each for each in pairs if each["protocol"] != "tcp"), key=lambda each: -each["packets"]),
+        other=sorted(other, key=lambda each: -each["packets"]),
+        neighbours=len(beside) - len(other),
         applications={
             "dns": sorted(report["dns"], key=lambda entry: -_errors(entry) - entry["unanswered"]),
             "tls": sorted(report["tls"], key=lambda entry: -entry["alerted"] - entry["unanswered"]),
@@ -65,6 +69,12 @@ def html(report: Entry, connections: pd.DataFrame, reported: str | None) -> str:
         talkers=charts.talkers(connections),
         phases=_phases(report, reported),
     )
+
+
+def _is_between_neighbours(pair: Entry) -> bool:
+    """Say whether a pair is ICMP that no router forwards: discovery of neighbours, routers and groups."""
+    ends = [ip_address(pair[end]["address"]) for end in ("source", "destination")]
+    return pair["protocol"] == "icmp" and any(end.is_link_local or end.is_multicast for end in ends)
 
 
 def totals(report: Entry) -> dict[str, Any]:

@@ -61,12 +61,13 @@ def _cell(good: int, bad: int, open_: int) -> dict[str, Any]:
 def timeline(rows: pd.DataFrame, captures: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
     """Count attempts by outcome, in BINS equal parts of the time in which packets were seen; None without attempts."""
     tried = rows.loc[rows["outcome"] != "", ["start", "outcome"]]
-    if tried.empty:
-        return None
     seen = [nanoseconds(capture[end]) for capture in captures for end in ("first", "last") if capture[end]]
+    if tried.empty or not seen:
+        return None
     first, last = min(seen), max(seen)
     width = max(last - first, NANOSECONDS) / BINS
-    bins = np.minimum(((tried["start"] - first) // width).to_numpy(np.int64), BINS - 1)
+    since = tried["start"].to_numpy(np.float64) - first  # of damaged captures: more than an int64 holds
+    bins = np.clip(since // width, 0, BINS - 1).astype(np.int64)
     kinds = np.select([tried["outcome"] == "succeeded", tried["outcome"] == "undecided"], ["good", "open"], "bad")
     good, bad, open_ = (np.bincount(bins[kinds == kind], minlength=BINS).tolist() for kind in ("good", "bad", "open"))
     return {
@@ -81,8 +82,8 @@ def timeline(rows: pd.DataFrame, captures: Iterable[Mapping[str, Any]]) -> dict[
 
 def strips(rows: pd.DataFrame) -> dict[str, Any] | None:
     """Give the distribution of RTT of the pairs that have most of them, on one logarithmic scale; None without any."""
-    known = rows.assign(rtt=rtt_ms(rows)).dropna(subset="rtt")
-    known = known.loc[known["rtt"] > 0, ["source", "destination", "dst_port", "rtt"]]
+    known = rows.assign(rtt=rtt_ms(rows))
+    known = known.loc[(known["rtt"] > 0) & np.isfinite(known["rtt"]), ["source", "destination", "dst_port", "rtt"]]
     if known.empty:
         return None
     low, high = (np.log10(known["rtt"].quantile(share)) for share in (0.001, 0.999))

@@ -83,6 +83,28 @@ def test_icmp_unreachable_belongs_to_the_syn_it_quotes(wire: Any, seen: Any, add
     assert pd.isna(silent["icmp_code"])
 
 
+def test_icmp_unreachable_is_found_behind_extension_headers(wire: Any, seen: Any) -> None:
+    client, server = "fd00::2", "fd00:1::3"
+    syn = wire.tcp(0, client, 40000, server, 81, SYN, 4000).ip()
+    options = bytes([6, 0, 1, 4, 0, 0, 0, 0])  # destination options that hold padding, then TCP
+    quoted = syn[:6] + bytes([60]) + syn[7:40] + options + syn[40:]
+    wire.udp(MS, server, 0, client, 0, b"")
+    wire.packets[-1] = replace(wire.packets[-1], proto=58, head=struct.pack("!BBHI", 1, 1, 0, 0) + quoted)
+    wire.quiet(5 * SECOND)
+    (row,) = (row for row in seen().to_dict("records") if row["proto"] == "tcp")
+    assert (row["outcome"], row["icmp_code"], row["unreachable_frame"]) == ("unreachable", 1, 2)
+
+
+def test_icmp_unreachable_belongs_to_the_echo_it_quotes(wire: Any, seen: Any) -> None:
+    icmp(wire, 0, CLIENT, API, 8)
+    quoted = wire.packets[0].ip()
+    wire.udp(MS, "10.244.0.1", 0, CLIENT, 0, b"")
+    wire.packets[-1] = replace(wire.packets[-1], proto=1, head=struct.pack("!BBHI", 3, 1, 0, 0) + quoted)
+    rows = {(row["src"], row["dst"]): row for row in seen().to_dict("records")}
+    assert rows[CLIENT, API]["icmp_code"] == 1
+    assert pd.isna(rows["10.244.0.1", CLIENT]["icmp_code"])
+
+
 def test_reset_by_the_client_before_an_answer_is_aborted(wire: Any, seen: Any) -> None:
     wire.silent(0, CLIENT, 40000, API, 81, tries=1)
     wire.tcp(200 * MS, CLIENT, 40000, API, 81, RST, 3001)

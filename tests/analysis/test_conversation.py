@@ -23,7 +23,7 @@ def lines(wire: Any, tmp_path: Path) -> Callable[..., list[Line]]:
     def show(*followed: Ends) -> list[Line]:
         file = pcap(tmp_path / "a.pcap", wire.packets)
         packets = read([file.name], tmp_path, select=tmp_path / "selected.pcap", reading=Reading(follow=followed))
-        return list(conversation(packets, followed, lambda frame: f"a.pcap:{frame}"))
+        return list(conversation(packets, lambda frame: f"a.pcap:{frame}"))
 
     return show
 
@@ -104,7 +104,7 @@ def test_whoever_has_seen_enough_may_stop(wire: Any, lines: Any, tmp_path: Path)
     followed = (Ends(CLIENT, 40000, SERVER, 80, 6),)
     lines(*followed)
     packets = read(["a.pcap"], tmp_path, select=tmp_path / "selected.pcap", reading=Reading(follow=followed))
-    shown = conversation(packets, followed, str)
+    shown = conversation(packets, str)
     assert next(shown).place == "1"
     shown.close()
     gc.collect()  # what pyshark leaves open would be reported now

@@ -1,6 +1,7 @@
 """DNS messages that a test puts into datagrams and segments, and the lookups that are made of them."""
 
 import struct
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,38 @@ def test_steps_of_a_search_list() -> None:
         (30.5, "late", "NOERROR"),  # too late
     )
     assert list(found["search_step"]) == [True, True, *[False] * 6]
+
+
+def test_a_step_may_follow_the_name_as_it_is() -> None:
+    rows = [(0, "web.example.com", "NOERROR"), (1, "web.example.com.demo.svc.cluster.local", "NXDOMAIN")]
+    assert list(asked(*rows)["search_step"]) == [False, True]
+    assert list(asked(rows[0], (11, *rows[1][1:]))["search_step"]) == [False, False]
+
+
+def test_a_step_is_one_to_what_the_same_client_found() -> None:
+    both = ["web.svc.cluster.local", "web.cluster.local"]  # the first one was found before, and too long ago
+    rows = [(0, both[0], "NOERROR"), (20, "web.demo.svc.cluster.local", "NXDOMAIN"), (21, both[1], "NOERROR")]
+    assert list(asked(*rows)["search_step"]) == [False, True, False]
+
+
+def test_names_of_many_labels_are_no_steps() -> None:
+    longest = ["web", *"abcdefghijklmno"]
+    for tried, expected in ((longest, True), ([*longest, "p"], False)):
+        found = asked((0, ".".join(tried), "NXDOMAIN"), (1, "web", "NOERROR"))
+        assert list(found["search_step"]) == [expected, False]
+
+
+def test_names_made_to_be_steps_in_every_way_cost_no_memory() -> None:
+    existing = [(0.0, ".".join(["a", *["b"] * count]), "NOERROR") for count in range(120)]
+    tried = [(0.0, ".".join(["a", *["b"] * count]), "NXDOMAIN") for count in range(120, 130)]
+    table = asked(*existing, *tried)
+    tracemalloc.start()
+    try:
+        dns._search_steps(table)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 300_000
 
 
 labels = st.lists(st.sampled_from("abc"), min_size=1, max_size=5)

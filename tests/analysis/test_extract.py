@@ -1,8 +1,12 @@
 """Tables alone: what is written, with which types, and without waiting for pandas; and a connection's packets."""
 
 import gzip
+import json
+import os
+import struct
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from analysis.analyse import analyse
 from analysis.arrow import numbers, strings, without_empty, words
 from analysis.captures import CaptureError
+from analysis.conversation import MOST
 from analysis.extract import extract
 from analysis.following import follow
 from analysis.kernel import VXLAN_PORTS
@@ -121,11 +127,55 @@ def test_the_packets_of_a_connection(capture: Path, tmp_path: Path) -> None:
     extract([capture], tmp_path / "out", ["connections"])
     identity = pd.read_parquet(tmp_path / "out/connections.parquet")["community_id"][1]
     head, *lines = follow([capture], identity)
-    assert head == "a.pcap:"
+    assert head == f"a.pcap: {CLIENT} port 40001 → {API} port 81"
     assert [line.split()[0] for line in lines] == ["a.pcap:9", "a.pcap:10"]
     assert [line.split()[2] for line in lines] == ["→", "←"]
     assert "[RST, ACK]" in lines[1]
     assert not list(follow([capture], "1:nobody"))
+
+
+def test_whose_packet_it_is_does_not_need_ports(wire: Any, write: Any, tmp_path: Path) -> None:
+    for at, src, dst, kind in ((0, CLIENT, API, 8), (MS, API, CLIENT, 0)):
+        wire.udp(at, src, 0, dst, 0, b"")
+        wire.packets[-1] = replace(wire.packets[-1], proto=1, head=struct.pack("!BBHHH", kind, 0, 0, 1, 1))
+    path = write(tmp_path / "a.pcap", wire.packets)
+    extract([path], tmp_path / "out", ["connections"])
+    (identity,) = pd.read_parquet(tmp_path / "out/connections.parquet")["community_id"]
+    assert [line.split()[2] for line in list(follow([path], identity))[1:]] == ["→", "←"]
+
+
+def test_a_connection_is_shown_in_part_and_that_is_said(wire: Any, write: Any, tmp_path: Path) -> None:
+    for number in range(MOST + 7):
+        wire.udp(number * MS, CLIENT, 40000, API, 9, b"data")
+    path = write(tmp_path / "a.pcap", wire.packets)
+    extract([path], tmp_path / "out", ["connections"])
+    (identity,) = pd.read_parquet(tmp_path / "out/connections.parquet")["community_id"]
+    lines = list(follow([path], identity))
+    assert (len(lines), lines[-1]) == (MOST + 2, "and 7 more packets")
+
+
+def test_a_file_whose_name_is_no_text(capture: Path, tmp_path: Path) -> None:
+    odd = tmp_path / os.fsdecode(b"odd\xff.pcap")
+    capture.rename(odd)
+    extract([odd], tmp_path / "tables", ["connections"])
+    assert set(pd.read_parquet(tmp_path / "tables/connections.parquet")["file"]) == {"odd\\udcff.pcap"}
+    analyse([odd], tmp_path / "report")
+    assert json.loads((tmp_path / "report/report.json").read_text())["captures"][0]["packets"] == 12
+
+
+def test_nothing_half_done_is_left(capture: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/connections.parquet").write_text("an older one")
+    code = (
+        "import resource; from pathlib import Path; from analysis.extract import extract;"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096));"
+        "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        f"extract([Path({str(capture)!r})], Path({str(tmp_path / 'out')!r}), ['connections'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert "WritingError" in done.stderr
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["connections.parquet"]
+    assert (tmp_path / "out/connections.parquet").read_text() == "an older one"
 
 
 def test_vxlan_is_looked_for_on_the_ports_that_are_given(wire: Any, write: Any, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ Every file is read by a process of its own with bounded memory and time, so that
 
 import gzip
 import io
+import json
 import multiprocessing
 import os
 import random
@@ -16,6 +17,7 @@ import tempfile
 import traceback
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -24,7 +26,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.analysis.formats import LINKS, TUNNELS, Interface, pcap
+from tests.analysis.formats import BLOCKS, LINKS, TUNNELS, Interface, block, option, pcap
 from tests.analysis.mutations import EFFORT, mutated
 from tests.analysis.variants import VARIANTS, traffic
 
@@ -53,38 +55,50 @@ def read(root: Path, names: list[str]) -> int:
     return packets.packets
 
 
-def serve(pipe: Connection) -> None:
-    """Read every capture that comes through the pipe; answer with its number of packets, or with what went wrong."""
-    with tempfile.TemporaryDirectory() as folder:
-        limit = None
-        while (files := pipe.recv()) is not None:
-            names = [f"{number}.pcap" for number in range(len(files))]
-            for name, data in zip(names, files, strict=True):
+def report(root: Path, names: list[str]) -> int:
+    """Report on files as captures of their own, see that the report is whole, and give how many packets they have."""
+    from analysis.analyse import analyse  # noqa: PLC0415 - as above
+
+    with tempfile.TemporaryDirectory() as out:
+        told = analyse([root / name for name in names], Path(out))
+        written = json.loads(Path(out, "report.json").read_text(encoding="utf-8"))
+        page = Path(out, "report.html").read_text(encoding="utf-8")
+    assert len(written["captures"]) == len(names)
+    assert page.rstrip().endswith("</html>")
+    return sum(capture["packets"] for capture in told["captures"])
+
+
+def serve(pipe: Connection, work: Callable[[Path, list[str]], int]) -> None:
+    """Do the work on all files that come through the pipe; answer with what it gives, or with what went wrong."""
+    limit = None
+    while (files := pipe.recv()) is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            for name, data in files.items():
                 (Path(folder) / name).write_bytes(data)
             try:
-                pipe.send(read(Path(folder), names))
+                pipe.send(work(Path(folder), list(files)))
             except Exception:  # noqa: BLE001 - the test says which
                 pipe.send(traceback.format_exc())
-            if limit is None:  # everything is imported now
-                limit = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + MEMORY
-                resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        if limit is None:  # everything is imported now
+            limit = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + MEMORY
+            resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
-@pytest.fixture(scope="module")
-def survives() -> Iterator[Survives]:
-    """Give what reads files, as the chunks of one capture, and fails the test when that ends in any other way."""
+@contextmanager
+def surviving(work: Callable[[Path, list[str]], int]) -> Iterator[Callable[[dict[str, bytes]], int]]:
+    """Give what has work done on files, by name, and fails the test when that ends in any other way."""
     context = multiprocessing.get_context("spawn")
     children: list[tuple[Connection, multiprocessing.process.BaseProcess]] = []
 
     def begin() -> None:
         ours, theirs = context.Pipe()
-        child = context.Process(target=serve, args=(theirs,), daemon=True)
+        child = context.Process(target=serve, args=(theirs, work), daemon=True)
         child.start()
         theirs.close()
         children.append((ours, child))
-        assert survive(VARIANTS["pcap"].write(traffic().in_order()[:40]).data) == 40
+        assert survive({"0.pcap": VARIANTS["pcap"].write(traffic().in_order()[:40]).data}) == 40
 
-    def survive(*files: bytes) -> int:
+    def survive(files: dict[str, bytes]) -> int:
         if not children or not children[-1][1].is_alive():
             begin()
         pipe, child = children[-1]
@@ -105,6 +119,20 @@ def survives() -> Iterator[Survives]:
     pipe, child = children[-1]
     pipe.send(None)
     child.join(PATIENCE)
+
+
+@pytest.fixture(scope="module")
+def survives() -> Iterator[Survives]:
+    """Give what reads files as the chunks of one capture."""
+    with surviving(read) as survive:
+        yield lambda *files: survive({f"{number}.pcap": data for number, data in enumerate(files)})
+
+
+@pytest.fixture(scope="module")
+def reported() -> Iterator[Callable[[dict[str, bytes]], int]]:
+    """Give what reports on files, by name."""
+    with surviving(report) as survive:
+        yield survive
 
 
 def fuzzed(examples: int) -> settings:
@@ -209,6 +237,45 @@ def test_gzip_in_a_hundred_thousand_members(survives: Survives) -> None:
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     nothing = packer.compress(b"") + packer.flush()
     assert survives(gzip.compress(HEADER) + nothing * 100_000 + gzip.compress(bytes(160))) == 10
+
+
+NAMES = (
+    *("\x1b]0;title\x07.pcap", "<img src=x onerror=alert(1)>", "{{ 7 * 7 }}&quot;'\"`.pcap", "a\nerror: b.pcap"),
+    *("\udcff.pcap", "\u202efacp.pcap", "report.json", "connections.parquet", "-w", "%s%n\\.pcap", "n" * 250),
+)
+CLOCK = st.tuples(
+    st.sampled_from([0, 3, 6, 9, 12, 18, 19, 20, 127, 128, 148, 190, 191, 192, 255]) | st.integers(0, 255),
+    st.sampled_from([0, -(2**63), 2**63 - 1, 2**33, -(2**33)]) | st.integers(-(2**63), 2**63 - 1),
+    st.sampled_from([0, 2**63 - 1, 2**64 - 1, 10**18, 10**15]) | st.integers(0, 2**64 - 1),
+    st.sampled_from([1, 10**3, 10**9, 2**40, 2**61, 2**64 - 1]),
+)
+
+
+def dated(frames: list[bytes], resolution: int, offset: int, first: int, step: int) -> bytes:
+    """Write a pcapng file of an interface with this if_tsresol and if_tsoffset, and packets so many units apart."""
+    clock = option(9, bytes([resolution]), "<") + option(14, struct.pack("<q", offset), "<") + option(0, b"", "<")
+    blocks = [block(1, struct.pack("<HHI", 1, 0, 0) + clock, "<")]
+    for number, frame in enumerate(frames):
+        time = (first + number * step) % 2**64
+        blocks.append(block(6, BLOCKS[6]("<", 0, time, frame, len(frame)), "<"))
+    return SECTION + b"".join(blocks)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(clock=CLOCK, start=st.integers(0, 700), seed=st.integers(0, 2**32), times=st.integers(0, 20))
+@fuzzed(3)
+def test_reports_on_damaged_captures_at_odd_times_with_odd_names(
+    reported: Callable[[dict[str, bytes]], int],
+    name: str,
+    clock: tuple[int, int, int, int],
+    start: int,
+    seed: int,
+    times: int,
+) -> None:
+    packets = traffic().in_order()[start:][:25]
+    sound = dated([Interface().frame(packet, "<") for packet in packets], *clock)
+    damaged = VARIANTS["pcap"].write(packets).data
+    reported({name: sound, "other.pcap": damaged[:4] + mutated(damaged[4:], seed, times)})
 
 
 @pytest.mark.skipif(not PCAPS.is_dir(), reason="SNOOPY_PCAPS names no folder of captures")

@@ -167,6 +167,23 @@ def test_what_only_looks_like_http(wire: Any, look: Any) -> None:
     assert said(look(), "version", "path") == [("", "/old")]
 
 
+HOSTILE = {  # sent, and what is said of it
+    b"\x1b[31mred": r"\x1b[31mred",
+    b"\x7f": r"\x7f",
+    b"a\x1fb": r"a\x1fb",
+    b"a\fb": r"a\fb",
+    b"a\xffb": "a\ufffdb",
+}
+
+
+@pytest.mark.parametrize("sent", HOSTILE)
+def test_texts_that_would_control_a_terminal(wire: Any, look: Any, sent: bytes) -> None:
+    line = b"GET /%b HTTP/1.1\r\nHost: %b.example\r\n\r\n" % (sent, sent)
+    Dialogue(wire, 80).ask(line + line)
+    expected = (f"/{HOSTILE[sent]}", f"{HOSTILE[sent]}.example")
+    assert said(look(), "path", "host") == [expected, expected]
+
+
 def frame(kind: int, stream: int, payload: bytes = b"", flags: int = 0) -> bytes:
     return struct.pack("!I", len(payload))[1:] + bytes([kind, flags]) + struct.pack("!I", stream) + payload
 
@@ -226,6 +243,16 @@ def test_grpc(dialogue: Dialogue, look: Any) -> None:
     assert [row["grpc_status"] for row in rows[:3]] == [0, 5, 13]
     assert rows[3]["grpc_status"] is None
     assert [row["first_byte_ms"] for row in rows] == [4.0, 5.0, 5.0, 5.0]
+
+
+@pytest.mark.parametrize("sent", HOSTILE)
+def test_headers_that_would_control_a_terminal(dialogue: Dialogue, look: Any, sent: bytes) -> None:
+    text = sent.decode("latin-1")
+    dialogue.ask(head(1, END_STREAM, _method="GET", _path=f"/{text}", _authority=text) + asking(3, "/next"))
+    path, host = said(look(), "path", "host")[0]
+    expected = HOSTILE[sent].replace("\ufffd", "\ufffd\ufffd")  # in UTF-8, two bytes
+    assert (path, host) == (f"/{expected}", expected)
+    assert said(look(), "path")[1:] == [("/next",)]
 
 
 def test_interim_heads_promises_and_continuations(dialogue: Dialogue, look: Any) -> None:

@@ -1,5 +1,6 @@
 """The page: it runs and fetches nothing, stays small, and draws the numbers of the report."""
 
+import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from analysis.names import Names
 from analysis.report import charts, ms, number, percent, size
+from analysis.timestamps import rfc3339
 
 CLIENT, API, WEB = "10.244.0.2", "10.244.1.3", "10.244.1.4"
 START, SECOND, MS = 1_767_225_600_000_000_000, 1_000_000_000, 1_000_000
@@ -108,6 +110,27 @@ def test_the_timeline_has_every_attempt_once() -> None:
     assert (drawn["ticks"][0][11:19], drawn["ticks"][4][11:19]) == ("00:00:00", "00:00:09")
 
 
+@pytest.mark.parametrize("first", [-(2**63), START, 2**63 - 1])
+@pytest.mark.parametrize("last", [-(2**63), START + SECOND, 2**63 - 1])
+def test_any_time_can_be_drawn(first: int, last: int) -> None:
+    starts = [-(2**63), -1, 0, START, 2**63 - 1]
+    drawn = charts.timeline(
+        table(*[{"start": start} for start in starts]), [{"first": rfc3339(first), "last": rfc3339(last)}]
+    )
+    assert drawn is not None
+    assert sum(good for good, _, _ in drawn["attempts"]) == len(starts)
+    assert math.isfinite(drawn["width"])
+
+
+def test_round_trips_that_are_no_number_are_not_drawn() -> None:
+    longest = 2.0**63 / MS
+    drawn = charts.strips(table(*[{"rtt_ms": rtt} for rtt in (math.inf, math.nan, -1.0, 0.0, 1e-6, longest)]))
+    assert drawn is not None
+    (pair,) = drawn["pairs"]
+    assert (pair["n"], pair["p50"], pair["p95"]) == (2, 1e-6, longest)
+    assert charts.strips(table({"rtt_ms": math.inf})) is None
+
+
 def test_round_trips_are_shares_on_one_scale() -> None:
     drawn = charts.strips(table(*[{"rtt_ms": 1.5}] * 9, {"rtt_ms": 150.0}, {"vantage": 2, "dst_port": 81}))
     assert drawn is not None
@@ -131,6 +154,7 @@ def test_talkers_are_those_who_send_and_receive_most() -> None:
 def test_without_attempts_nothing_is_drawn() -> None:
     nothing = table({"outcome": "", "rtt_ms": float("nan")}).iloc[:0]
     seen: list[dict[str, Any]] = []
+    assert charts.timeline(table({}), seen) is None
     assert [
         charts.matrix(nothing),
         charts.timeline(nothing, seen),

@@ -12,7 +12,7 @@ import pytest
 
 from analysis import tls
 from analysis.dissect import table
-from tests.analysis.dialogue import MS, SECOND, Dialogue, pcap, tables
+from tests.analysis.dialogue import MS, SECOND, Dialogue, client_hello, pcap, tables
 
 VERSIONS = {  # and the only cipher that is to be agreed on, as OpenSSL and as the RFCs call it
     "TLS 1.0": (ssl.TLSVersion.TLSv1, "ECDHE-RSA-AES128-SHA", "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA"),
@@ -197,6 +197,21 @@ def test_only_one_direction_was_captured(wire: Any, look: Any, certificate: Path
     wire.packets = [packet for packet in wire.packets if packet.dport == 443]
     (row,) = look()
     assert (row["outcome"], row["version"], row["sni"]) == ("undecided", "", NAME)
+
+
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        ("\x1b[31mred", r"\x1b[31mred"),
+        ("\x7f\x00\x08", r"\x7f"),  # Wireshark ends a text at NUL
+        ("good.example\x1fevil", r"good.example\x1fevil"),
+        ("good.example\fevil", r"good.example\fevil"),
+        ("good.example\tevil\nevil", r"good.example\tevil\nevil"),
+    ],
+)
+def test_a_name_that_would_control_a_terminal(wire: Any, look: Any, sent: str, said: str) -> None:
+    Dialogue(wire, 443).ask(client_hello(sent))
+    assert [row["sni"] for row in look()] == [said]
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,15 @@
 """One connection under two addresses: through services, masqueraded by nodes, or both, and what is not one."""
 
+import tracemalloc
 from dataclasses import replace
 from typing import Any
 
+import pandas as pd
 import pytest
+
+from analysis import counting
+from analysis.names import Names
+from analysis.pairs import ORIGIN, RESPONDER
 
 CLIENT, API, WEB, SERVICE, NODE = "10.244.0.2", "10.244.1.3", "10.244.1.4", "10.96.0.80", "172.18.0.2"
 SECOND, MS = 1_000_000_000, 1_000_000
@@ -87,3 +93,56 @@ def test_the_same_number_alone_is_no_translation(
     found = report()
     assert sum(attempts(found).values()) == (3 if difference.startswith("two") else 2)
     assert found["translations"] == []
+
+
+PLAN = {"services": [{"namespace": "demo", "name": "web", "addresses": [SERVICE], "endpoints": [{"address": WEB}]}]}
+
+
+def ends(vantage: int, src: str, dst: str, isn: Any, resp_isn: Any, proto: str = "tcp", count: int = 1) -> pd.DataFrame:
+    """Make what one end's capture has of a scanner's connections, all from one port, to as many ports."""
+    table = pd.DataFrame({"isn": isn, "resp_isn": resp_isn, "dst_port": range(1, count + 1)})
+    table["community_id"] = [f"{vantage} {port}" for port in table["dst_port"]]
+    same = {"scope": "", "proto": proto, "src_port": 61000, "start": 0, "duration_s": 1.0}
+    return table.assign(**same, src=src, dst=dst, vantage=vantage, capture_number=vantage)
+
+
+@pytest.mark.parametrize("how", ["numbers", "one number", "udp", "no numbers there", "masqueraded", "some answers"])
+def test_a_scanner_from_one_port_is_not_multiplied(how: str) -> None:
+    count = 1000
+    some, node = range(count), NODE if how in {"masqueraded", "some answers"} else CLIENT
+    isn = {"numbers": some, "no numbers there": some, "udp": -1}.get(how, 7)
+    here = {"proto": "udp" if how == "udp" else "tcp", "count": count}
+    answers = [*some] if node == NODE else -1
+    client = ends(ORIGIN, CLIENT, WEB if node == NODE else SERVICE, isn, answers, **here)
+    server = ends(RESPONDER, node, WEB, -1 if how == "no numbers there" else isn, answers, **here)
+    if how == "some answers":
+        client.loc[0, "resp_isn"] = server.loc[count - 1, "resp_isn"] = -1
+    every = counting.identities([client, server])
+    tracemalloc.start()
+    try:
+        counts, _, translations = counting.counted(every, Names(PLAN, []))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 5000 * count
+    assert counts.tolist() == [True] * count + [False] * count
+    assert len(translations) == count
+
+
+def test_what_is_sure_comes_first() -> None:
+    """A client's view without a number may be any; the one with the server's number is it."""
+    client = ends(ORIGIN, CLIENT, SERVICE, [-1, 5], -1, count=2)
+    server = ends(RESPONDER, CLIENT, WEB, [5, -1], -1, count=2)
+    other = ends(RESPONDER, CLIENT, API, [6, -1], -1, count=2).assign(capture_number=2)  # no backend
+    other["community_id"] += " other"
+    counts, _, translations = counting.counted(counting.identities([client, server, other]), Names(PLAN, []))
+    assert dict(zip(translations["index_server"], translations["index"], strict=True)) == {2: 1, 3: 0}
+    assert counts.tolist() == [True, True, False, False, True, True]
+
+
+def test_a_view_is_no_translation_of_the_same_destination() -> None:
+    """A scanner with one number: its first destination needs no translation to be its second one."""
+    client = ends(ORIGIN, CLIENT, WEB, 7, -1, count=2)
+    server = ends(RESPONDER, CLIENT, WEB, 7, -1, count=2)
+    _, _, translations = counting.counted(counting.identities([client, server]), Names({}, []))
+    assert dict(zip(translations["index_server"], translations["index"], strict=True)) == {2: 1, 3: 0}

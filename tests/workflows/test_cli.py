@@ -8,13 +8,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
 from click.testing import CliRunner, Result
 
 from steps.plan import CampaignInput
 from workflows import follow
-from workflows.cli import main
+from workflows.cli import COMMANDS, main
 
 NAMESPACE = "snoopy-operator"
 WORKFLOWS = f"/apis/argoproj.io/v1alpha1/namespaces/{NAMESPACE}/workflows"
@@ -291,7 +292,8 @@ def test_every_field_of_the_input_is_a_flag_with_its_description_and_default() -
 
 def test_every_command_explains_itself_and_the_exit_codes_are_said() -> None:
     assert "130  interrupted" in snoopy("--help").output
-    for command in main.commands.values():
+    for command in (main.get_command(click.Context(main), name) for name in COMMANDS):
+        assert command is not None
         assert command.help, command.name
 
 

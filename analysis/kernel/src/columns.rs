@@ -49,6 +49,7 @@ pub fn selected(found: Selected) -> Vec<Column> {
         column("frame", found.frames.into_iter()),
         column("connection", found.connections.into_iter()),
         column("application", found.applications.into_iter()),
+        column("is_orig", found.is_orig.into_iter()),
     ]
 }
 
@@ -204,6 +205,7 @@ fn analysis(all: &[Connection]) -> Vec<Column> {
     let mut out = vec![
         tcp("retransmission_frame", all, 0, |t, _| t.retransmission.frame),
         tcp("zero_window_frame", all, 0, |t, _| t.zero_window.frame),
+        tcp("window_full_frame", all, 0, |t, _| t.window_full.frame),
     ];
     let kinds = |d: &Direction| -> Vec<u8> { d.kinds.iter().flat_map(|count| count.to_ne_bytes()).collect() };
     for (name, is_resp) in [("orig_kinds", false), ("resp_kinds", true)] {

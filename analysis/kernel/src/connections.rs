@@ -1,82 +1,19 @@
 //! Which connection a packet belongs to, and what is known of each connection: the facts, without a judgement.
 
-use std::collections::hash_map::{Entry, HashMap, RandomState};
-use std::hash::{BuildHasher, Hasher};
+use std::collections::HashMap;
 
-use crate::decode::{Fragment, Packet, Quote, Skip, Tunnel, ICMP, ICMPV6, TCP};
+use crate::decode::{Fragment, Packet, Skip, Tunnel, ICMP, ICMPV6, TCP};
+use crate::icmp::Quote;
+use crate::key::{Key, Seed};
 use crate::select::Selection;
 use crate::states::End;
 use crate::tcp::{self, Direction, Segment, ACK, FIN, RST, SYN};
 
 const EPHEMERAL: u16 = 32768; // where Linux's client ports begin (net.ipv4.ip_local_port_range)
+const MOST: usize = 1_000_000; // connections of a capture: a gigabyte
 const FRAGMENTS: usize = 1024; // datagrams whose later fragments are waited for
 pub const SYN_TIMES: usize = 7; // of SYNs sent again, in the table
 const LETTERS: usize = 24; // of a history: twelve for each end
-
-/// Addresses and ports in an order of their own, the protocol, and the version of IP.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Key {
-    pub low: u128,
-    pub high: u128,
-    pub low_port: u16,
-    pub high_port: u16,
-    pub proto: u8,
-    pub is_v6: bool,
-}
-
-impl Key {
-    /// The key of what goes from one end to another, and whether it goes from the high one to the low one.
-    pub fn of(src: (u128, u16), dst: (u128, u16), proto: u8, is_v6: bool) -> (Key, usize) {
-        let (low, high, side) = if src <= dst { (src, dst, 0) } else { (dst, src, 1) };
-        (Key { low: low.0, high: high.0, low_port: low.1, high_port: high.1, proto, is_v6 }, side)
-    }
-}
-
-impl std::hash::Hash for Key {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        for number in [self.low, self.high] {
-            state.write_u64((number >> 64) as u64);
-            state.write_u64(number as u64);
-        }
-        let ports = u64::from(self.low_port) << 32 | u64::from(self.high_port) << 16;
-        state.write_u64(ports | u64::from(self.proto) << 8 | u64::from(self.is_v6));
-    }
-}
-
-/// A number of a capture's own, so that nobody can choose packets whose keys collide.
-struct Seed(u64);
-
-impl Default for Seed {
-    fn default() -> Seed {
-        Seed(RandomState::new().build_hasher().finish())
-    }
-}
-
-impl BuildHasher for Seed {
-    type Hasher = Fold;
-
-    fn build_hasher(&self) -> Fold {
-        Fold(self.0)
-    }
-}
-
-/// Multiply and fold.
-struct Fold(u64);
-
-impl Hasher for Fold {
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        let wide = u128::from(self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
-        self.0 = (wide as u64) ^ ((wide >> 64) as u64);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
 
 /// A frame, and when it was seen; frame 0 is none.
 #[derive(Clone, Copy, Default)]
@@ -127,6 +64,7 @@ pub struct Tcp {
     pub reset_side: usize,
     pub retransmission: Seen,
     pub zero_window: Seen,
+    pub window_full: Seen,
     latest_syn: i64,
     first_rtt: i64,
 }
@@ -180,9 +118,9 @@ impl Connections {
         if packet.fragment == Fragment::Later {
             return self.add_fragment(packet, seen);
         }
-        let (src, dst) = ends(packet);
-        let (key, side) = Key::of((packet.src, src), (packet.dst, dst), packet.proto, packet.is_v6);
-        let index = self.place(key, side, packet, seen);
+        let (src, dst) = ((packet.src, packet.src_port), (packet.dst, packet.dst_port));
+        let (key, side) = Key::of(src, dst, packet.proto, packet.is_v6);
+        let index = self.place(key, side, packet, seen).ok_or(Skip::Connections)?;
         if packet.fragment == Fragment::First {
             self.expect_fragments(packet, index);
             self.all[index].fragments += 1;
@@ -195,24 +133,20 @@ impl Connections {
     }
 
     /// The connection of these ends; a SYN with another initial sequence number begins a new one.
-    fn place(&mut self, key: Key, side: usize, packet: &Packet, seen: Seen) -> usize {
+    fn place(&mut self, key: Key, side: usize, packet: &Packet, seen: Seen) -> Option<usize> {
+        if let Some(index) = self.latest.get(&key) {
+            let index = *index as usize;
+            if !self.all[index].is_reopened_by(side, packet) {
+                return Some(index);
+            }
+        }
         let next = self.all.len();
-        let index = match self.latest.entry(key) {
-            Entry::Occupied(mut entry) => {
-                let index = *entry.get() as usize;
-                if !self.all[index].is_reopened_by(side, packet) {
-                    return index;
-                }
-                entry.insert(next as u32);
-                next
-            }
-            Entry::Vacant(entry) => {
-                entry.insert(next as u32);
-                next
-            }
-        };
+        if next >= MOST {
+            return None;
+        }
+        self.latest.insert(key, next as u32);
         self.all.push(Connection::new(key, side, packet, seen));
-        index
+        Some(next)
     }
 
     fn slot(&mut self, packet: &Packet) -> &mut Datagram {
@@ -260,31 +194,14 @@ impl Connections {
             }
         } else if packet.is_unreachable() && connection.was_begun_by(side, quote.seq) && !connection.unreachable.is() {
             connection.unreachable = seen;
-            connection.unreachable_code = packet.dst_port;
+            connection.unreachable_code = packet.code;
         }
     }
 }
 
-/// Ports; of ICMP as Zeek has them: the type, and the type of its answer or the code.
-fn ends(packet: &Packet) -> (u16, u16) {
-    let answer = match (packet.proto, packet.src_port) {
-        (ICMP, 8) => 0,
-        (ICMP, 0) => 8,
-        (ICMP, 13 | 15 | 17) | (ICMPV6, 128) => packet.src_port + 1,
-        (ICMP, 14 | 16 | 18) | (ICMPV6, 129) => packet.src_port - 1,
-        (ICMP, 9) => 10,
-        (ICMP, 10) => 9,
-        (ICMPV6, 133 | 135) => packet.src_port + 1,
-        (ICMPV6, 134 | 136) => packet.src_port - 1,
-        _ => packet.dst_port,
-    };
-    (packet.src_port, answer)
-}
-
 fn is_answer(packet: &Packet) -> bool {
     match packet.proto {
-        ICMP => matches!(packet.src_port, 0 | 14 | 16 | 18 | 9),
-        ICMPV6 => matches!(packet.src_port, 129 | 134 | 136),
+        ICMP | ICMPV6 => packet.is_icmp_answer(),
         TCP if packet.flags & SYN != 0 => packet.flags & ACK != 0,
         _ => packet.src_port < EPHEMERAL && packet.dst_port >= EPHEMERAL,
     }
@@ -381,6 +298,9 @@ impl Connection {
         }
         if kinds & tcp::ZERO_WINDOW != 0 {
             tcp.zero_window.first(seen);
+        }
+        if kinds & tcp::WINDOW_FULL != 0 {
+            tcp.window_full.first(seen);
         }
         kinds
     }

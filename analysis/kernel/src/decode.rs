@@ -3,6 +3,7 @@
 //! Lengths are those of the IP header, never those of what was captured: frames are padded, and cut by a snaplen.
 
 use crate::bytes::{u128, u16, u32, Order};
+use crate::icmp::{icmp, Quote};
 use crate::tunnels::{self, Settings};
 
 pub const ICMP: u8 = 1;
@@ -22,6 +23,7 @@ pub enum Skip {
     OtherProtocol,
     Fragment,
     Record,
+    Connections,
 }
 
 /// What carries an inner packet. The order is that of `kernel.TUNNELS` in Python.
@@ -60,17 +62,6 @@ pub enum Fragment {
     Later,
 }
 
-/// The packet that an ICMP error answers: its addresses are in the direction in which it was sent.
-#[derive(Clone, Copy, Default)]
-pub struct Quote {
-    pub src: u128,
-    pub dst: u128,
-    pub proto: u8,
-    pub src_port: u16,
-    pub dst_port: u16,
-    pub seq: u32,
-}
-
 #[derive(Clone, Copy, Default)]
 pub struct Packet<'a> {
     pub is_v6: bool,
@@ -78,7 +69,8 @@ pub struct Packet<'a> {
     pub dst: u128,
     pub proto: u8,
     pub src_port: u16, // ICMP: the type
-    pub dst_port: u16, // ICMP: the code
+    pub dst_port: u16, // ICMP: the type of the answer, or the code
+    pub code: u16,     // ICMP's
     pub bytes: u32,    // by the IP header
     pub payload: u32,  // above the transport's header, by the IP header
     pub ip_id: u32,
@@ -327,7 +319,8 @@ fn transport<'a>(mut packet: Packet<'a>, at: usize, length: usize, way: Way) -> 
             let size = (usize::from(header[1]) + 2) * 4;
             packet.proto = header[0];
             let left = length.checked_sub(size).ok_or(Skip::Malformed)?;
-            transport(packet, at + size, left, Way { depth: way.depth + 1, ..way })
+            let inner = transport(packet, at + size, left, Way { depth: way.depth + 1, ..way })?;
+            Ok(Packet { data: &[], ..inner }) // counted, not dissected
         }
         _ => Err(Skip::OtherProtocol),
     }
@@ -373,51 +366,4 @@ fn udp<'a>(mut packet: Packet<'a>, body: &'a [u8], length: usize) -> Decoded<'a>
     packet.payload = (size - 8) as u32;
     packet.data = &body[8..size.min(body.len())];
     Ok(packet)
-}
-
-fn icmp<'a>(mut packet: Packet<'a>, body: &'a [u8], length: usize) -> Decoded<'a> {
-    let fixed = body.get(..4).ok_or(if length < 4 { Skip::Malformed } else { Skip::CutShort })?;
-    packet.src_port = u16::from(fixed[0]);
-    packet.dst_port = u16::from(fixed[1]);
-    packet.payload = length.saturating_sub(8) as u32;
-    packet.mtu = match (packet.is_v6, fixed[0], fixed[1]) {
-        (false, 3, 4) => u32::from(u16(body, 6).unwrap_or(0)), // RFC 1191
-        (true, 2, _) => u32(body, 4).unwrap_or(0),             // RFC 4443
-        _ => 0,
-    };
-    if packet.is_error() {
-        packet.quote = body.get(8..).and_then(|quoted| quote(quoted, packet.is_v6));
-    }
-    Ok(packet)
-}
-
-/// RFC 792 quotes a header and 8 bytes, enough for ports and TCP's sequence number.
-fn quote(data: &[u8], is_v6: bool) -> Option<Quote> {
-    let (at, proto, src, dst) = if is_v6 {
-        (40, *data.get(6)?, u128(data, 8)?, u128(data, 24)?)
-    } else {
-        (usize::from(*data.first()? & 15) * 4, *data.get(9)?, u32(data, 12)?.into(), u32(data, 16)?.into())
-    };
-    let (src_port, dst_port) = (u16(data, at)?, u16(data, at + 2)?);
-    Some(Quote { src, dst, proto, src_port, dst_port, seq: u32(data, at + 4)? })
-}
-
-impl Packet<'_> {
-    /// Whether it is an ICMP message about another packet (RFC 792, RFC 4443).
-    pub fn is_error(&self) -> bool {
-        match self.proto {
-            ICMP => matches!(self.src_port, 3 | 4 | 5 | 11 | 12),
-            ICMPV6 => self.src_port < 128,
-            _ => false,
-        }
-    }
-
-    /// Whether it says that the quoted packet's destination cannot be reached.
-    pub fn is_unreachable(&self) -> bool {
-        matches!((self.proto, self.src_port), (ICMP, 3) | (ICMPV6, 1)) && !self.is_too_big()
-    }
-
-    pub fn is_too_big(&self) -> bool {
-        matches!((self.proto, self.src_port, self.dst_port), (ICMP, 3, 4) | (ICMPV6, 2, _))
-    }
 }

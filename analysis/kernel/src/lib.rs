@@ -6,6 +6,8 @@ mod bytes;
 mod columns;
 mod connections;
 mod decode;
+mod icmp;
+mod key;
 mod pass;
 mod records;
 mod select;
@@ -17,7 +19,7 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::slice;
 
 use columns::Column;
-use connections::Key;
+use key::Key;
 use pass::{Pass, Wanted};
 
 /// A column as C has it; it is valid until the next call.
@@ -49,6 +51,12 @@ unsafe fn slice_of<'a, T>(data: *const T, size: usize) -> &'a [T] {
     } else {
         slice::from_raw_parts(data, size)
     }
+}
+
+/// What the columns are; Python compares it with what it expects.
+#[no_mangle]
+pub extern "C" fn kernel_version() -> u32 {
+    2
 }
 
 /// # Safety

@@ -1,13 +1,15 @@
 //! The pass: records in, one after the other, each into its connection; counts, selected packets and columns out.
 
 use crate::columns::{self, bytes, column, Column};
-use crate::connections::{Connections, Key, Placed, Seen};
+use crate::connections::{Connections, Placed, Seen};
 use crate::decode::{self, Packet, Skip};
+use crate::key::Key;
 use crate::records::{Reader, Record, Step};
 use crate::select::Selected;
 use crate::tunnels::Settings;
 
-const SKIPS: usize = 7;
+const SKIPS: usize = 8;
+const MOST_BYTES: usize = 128 << 20; // of selected packets
 const HASHED: usize = 48; // bytes of a payload that tell packets apart
 
 pub enum Wanted {
@@ -46,6 +48,7 @@ pub struct Pass {
     selectable: u64,
     limit: u64, // of selected packets
     taken: u64,
+    taken_bytes: usize,
     packets: Option<Packets>,
 }
 
@@ -63,6 +66,7 @@ impl Pass {
             selectable: 0,
             limit,
             taken: 0,
+            taken_bytes: 0,
             packets: packets.then(Packets::default),
         }
     }
@@ -128,9 +132,10 @@ impl Pass {
         let is_orig = placed.side == connection.originator;
         if is_followed || (application != 0 && self.follow.is_empty()) {
             self.selectable += 1;
-            if self.taken < self.limit {
+            if self.taken < self.limit && self.taken_bytes < MOST_BYTES {
                 self.taken += 1;
-                self.selected.take(packet, seen, placed.connection, application);
+                self.taken_bytes += packet.ip.len();
+                self.selected.take(packet, seen, placed.connection, application, is_orig);
             }
         }
         if let Some(packets) = &mut self.packets {

@@ -9,6 +9,7 @@ const LARGEST_PACKET: usize = 262_144; // libpcap's MAXIMUM_SNAPLEN, Wireshark's
 const LARGEST_BLOCK: usize = 16 << 20; // Wireshark's limit of a pcapng block
 const MOST_INTERFACES: usize = 1 << 16; // of a section; a real file has a few
 const NANOSECONDS: i128 = 1_000_000_000;
+const LATEST: i128 = 1 << 62; // the year 2116
 
 /// One packet as it was captured: `data` may be shorter than it was on the wire.
 pub struct Record<'a> {
@@ -193,7 +194,7 @@ fn packet<'a>(body: &'a [u8], order: Order, interfaces: &[Interface], number: Op
         return None;
     }
     let data = body.get(20..20 + captured)?;
-    let time = nanoseconds(ticks, interface.resolution, interface.offset);
+    let time = nanoseconds(ticks, interface.resolution, interface.offset)?;
     Some(Step::Packet(Record { time, link: interface.link, wire: wire.max(captured), data }))
 }
 
@@ -204,8 +205,8 @@ fn simple_packet<'a>(body: &'a [u8], order: Order, interfaces: &[Interface], tim
     Some(Step::Packet(Record { time, link: interface.link, wire, data }))
 }
 
-/// A time in an interface's units since the epoch; what 64 bits cannot hold is the last that they can.
-fn nanoseconds(ticks: u64, resolution: u8, offset: i64) -> i64 {
+/// A time in an interface's units since the epoch, in nanoseconds; none that differences of 64 bits could not hold.
+fn nanoseconds(ticks: u64, resolution: u8, offset: i64) -> Option<i64> {
     let (ticks, exponent) = (i128::from(ticks), u32::from(resolution & 0x7f));
     let time = match (resolution & 0x80 != 0, exponent) {
         (false, 0..=9) => ticks * 10_i128.pow(9 - exponent),
@@ -214,5 +215,5 @@ fn nanoseconds(ticks: u64, resolution: u8, offset: i64) -> i64 {
         _ => 0, // finer than any 64 bits reach
     };
     let time = time + i128::from(offset) * NANOSECONDS;
-    time.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64
+    (0..LATEST).contains(&time).then_some(time as i64)
 }

@@ -103,10 +103,11 @@ pub struct Selected {
     pub frames: Vec<i64>,
     pub connections: Vec<u32>,
     pub applications: Vec<u8>,
+    pub is_orig: Vec<u8>,
 }
 
 impl Selected {
-    pub fn take(&mut self, packet: &Packet, seen: Seen, connection: usize, application: u8) {
+    pub fn take(&mut self, packet: &Packet, seen: Seen, connection: usize, application: u8, is_orig: bool) {
         let captured = packet.ip.len() as u32;
         let (seconds, fraction) = (seen.time.div_euclid(1_000_000_000), seen.time.rem_euclid(1_000_000_000));
         for number in [seconds as u32, fraction as u32, captured, packet.bytes.max(captured)] {
@@ -116,5 +117,6 @@ impl Selected {
         self.frames.push(seen.frame);
         self.connections.push(connection as u32);
         self.applications.push(application);
+        self.is_orig.push(u8::from(is_orig));
     }
 }
