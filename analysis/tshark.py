@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Any
 
 SEPARATOR = "\x1f"  # between the values of a field that occurs several times in a packet: no value holds it
-AGGREGATOR = (
-    b"\xff"  # what tshark writes there: no UTF-8 holds it, and no version escapes it, as 4.2 and later would \f
-)
+AGGREGATOR = b"\xff"  # what tshark writes there: in no UTF-8, and escaped by no version, as 4.2 and later would \f
 CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]|\xc2[\x80-\x9f]")  # C0 but the tab between fields, DEL, C1 in UTF-8
 Process = subprocess.Popen[bytes]
 

@@ -198,7 +198,7 @@ def test_dns_is_read_once_per_capture_and_proven_where_it_is(
     assert [(Path(place["file"]).name, place["frame"]) for place in finding["evidence"]] == [
         (f"{number:06}.pcap", 1) for number in (3, 7, 11, 15, 19)
     ]
-    starts = [line for line in log.read_text().splitlines() if " -r " in line]
+    starts = [line for line in log.read_bytes().splitlines() if b" -r " in line]
     assert len(starts) == 1
 
 
