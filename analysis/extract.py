@@ -3,7 +3,9 @@
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pyarrow as pa
@@ -43,6 +45,8 @@ def extract(paths: Sequence[Path], out: Path, names: Collection[str], reading: R
 
 def _extract(capture: Capture, writers: Mapping[str, Writer], reading: Reading | None) -> list[str]:
     is_dissected = any(name in writers for name in DISSECTED)
+    if is_dissected:  # pandas takes as long to import as a million packets to read: both at once
+        Thread(target=import_module, args=["analysis.views"]).start()
 
     def write(found: Columns, counts: Sequence[int]) -> None:
         writers["packets"].add(found, capture, counts)
@@ -75,7 +79,7 @@ def _sentences(capture: Capture, packets: Packets) -> list[str]:
 
 
 def _dissect(packets: Packets, identities: pa.ChunkedArray, writers: Mapping[str, Writer], capture: Capture) -> None:
-    from analysis.views import dissected  # noqa: PLC0415 - pandas takes longer to import than a million packets
+    from analysis.views import dissected  # noqa: PLC0415 - as above; who asks for connections alone needs no pandas
 
     for name, found in zip(DISSECTED, dissected(packets, packets.end(capture)), strict=True):
         if name in writers:
