@@ -11,7 +11,7 @@ installed templates only, and refuses this one.
 from hera.workflows import DAG, Container, Task, Workflow
 from hera.workflows.models import ExecutorConfig, LifecycleHook, TemplateRef
 
-from steps.plan import campaign_input
+from steps.campaign_input import campaign_input
 
 REQUESTS = """
 import time, urllib.request

@@ -11,19 +11,11 @@ from pathlib import Path
 import click
 
 from steps import iperf, namespaces
+from steps.campaign_input import CampaignInput, InvalidInputError, campaign_input
 from steps.interface import Capture
 from steps.namespaces import NamespaceError, NetworkNamespace
 from steps.options import input_options
-from steps.plan import (
-    SCRATCH,
-    CampaignInput,
-    CaptureRecord,
-    InvalidInputError,
-    Outcome,
-    Target,
-    campaign_input,
-    pcaps_prefix,
-)
+from steps.plan import SCRATCH, CaptureRecord, Outcome, Target, pcaps_prefix
 from steps.uploads import PresignedPost, UploadError, Uploads, put_record
 
 #: What the step ends with, the worst last.

@@ -3,7 +3,7 @@
 import shutil
 import subprocess
 
-from steps.plan import CampaignInput, InvalidInputError
+from steps.campaign_input import CampaignInput, InvalidInputError
 from steps.tools import IPERF3, command
 
 

@@ -12,9 +12,10 @@ from typing import IO
 
 from analysis.timestamps import rfc3339
 from steps import tcpdump
+from steps.campaign_input import CampaignInput, as_written
 from steps.chunks import READ, Chunk, Chunks, NotPcapError
 from steps.namespaces import NetworkNamespace
-from steps.plan import CampaignInput, CapturedFile, CaptureRecord, Outcome, Target, as_written
+from steps.plan import CapturedFile, CaptureRecord, Outcome, Target
 from steps.uploads import UploadError, Uploads, put_record
 
 #: A chunk with packets in it is uploaded at this age, in seconds: what a killed node may lose.

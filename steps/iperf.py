@@ -8,8 +8,9 @@ from contextlib import suppress
 
 from analysis.iperf import documents
 from analysis.timestamps import rfc3339
+from steps.campaign_input import CampaignInput
 from steps.namespaces import NetworkNamespace
-from steps.plan import CampaignInput, CapturedFile, CaptureRecord, Target
+from steps.plan import CapturedFile, CaptureRecord, Target
 from steps.tools import IPERF3, command
 from steps.uploads import UploadError, Uploads, put_record
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import click
 
-from steps.plan import CampaignInput
+from steps.campaign_input import CampaignInput
 
 
 def input_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -11,8 +11,8 @@ from typing import IO
 import click
 
 from steps import namespaces
+from steps.campaign_input import InvalidInputError, seconds
 from steps.namespaces import HOST_PROC, NamespaceError
-from steps.plan import InvalidInputError, seconds
 from steps.tcpdump import FLUSH
 from steps.tools import TCPDUMP, TOOLS, command
 

@@ -11,22 +11,13 @@ from kubernetes import client
 
 from analysis.timestamps import rfc3339
 from steps import filters
+from steps.campaign_input import CampaignInput, InvalidInputError, campaign_input
 from steps.cluster import ClusterError, connect, explained
 from steps.handover import create_secret, items, put_plan
 from steps.namespaces import NamespaceError, NoSuchPodError
 from steps.objects import Bucket, ObjectStoreError, repository_from_environment
 from steps.options import input_options
-from steps.plan import (
-    SCRATCH,
-    CampaignInput,
-    Endpoint,
-    InvalidInputError,
-    LeftOut,
-    Plan,
-    Service,
-    Target,
-    campaign_input,
-)
+from steps.plan import SCRATCH, Endpoint, LeftOut, Plan, Service, Target
 
 TARGETS = SCRATCH / "targets"
 

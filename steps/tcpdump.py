@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field
 
-from steps.plan import CampaignInput
+from steps.campaign_input import CampaignInput
 from steps.tools import TCPDUMP
 
 #: tcpdump gets packets from the kernel up to a second late (its read timeout), and would end without them, in seconds.

@@ -8,7 +8,7 @@ import getopt
 import shlex
 from dataclasses import dataclass
 
-from steps.plan import InvalidInputError
+from steps.campaign_input import InvalidInputError
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import click
 import pytest
 
 from analysis.tables import TABLES
-from steps.plan import CampaignInput
+from steps.campaign_input import CampaignInput
 from workflows.cli import COMMANDS, main
 
 PROJECT = Path(__file__).parents[1]

@@ -40,8 +40,9 @@ from hera.workflows.models import (
 )
 from pydantic.fields import FieldInfo
 
+from steps.campaign_input import DAY, CampaignInput
 from steps.handover import items
-from steps.plan import DAY, CampaignInput, Plan, reports_prefix
+from steps.plan import Plan, reports_prefix
 
 TEMPLATE = "capture-campaign"
 NAMESPACE = "snoopy-operator"

@@ -29,7 +29,7 @@ EXIT_CODES = {  # of an exception, or of one of its bases, by name: whoever rais
     "analysis.thresholds.ThresholdError": BAD_INPUT,
     "steps.cluster.ClusterError": REFUSED,
     "steps.objects.ObjectStoreError": REFUSED,
-    "steps.plan.InvalidInputError": BAD_INPUT,
+    "steps.campaign_input.InvalidInputError": BAD_INPUT,
     "steps.resolve.ResolveError": BAD_INPUT,
     "steps.uploads.UploadError": REFUSED,
 }

@@ -8,9 +8,10 @@ import click
 from kubernetes.client import ApiException
 from pydantic import ValidationError
 
+from steps.campaign_input import InvalidInputError
 from steps.cluster import ClusterError, explained
 from steps.objects import Bucket, ObjectStoreError
-from steps.plan import InvalidInputError, Plan, pcaps_prefix, reports_prefix
+from steps.plan import Plan, pcaps_prefix, reports_prefix
 from workflows import flags, printing
 from workflows.cluster import NOT_FOUND, Cluster, open_cluster
 from workflows.follow import Follower

@@ -9,7 +9,7 @@ import click
 import yaml
 from pydantic.fields import FieldInfo
 
-from steps.plan import CampaignInput, InvalidInputError, campaign_input
+from steps.campaign_input import CampaignInput, InvalidInputError, campaign_input
 from workflows.campaign import NAMESPACE
 
 Command = TypeVar("Command", bound=Callable[..., Any])

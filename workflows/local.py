@@ -17,9 +17,10 @@ from typing import Any
 
 from analysis.timestamps import rfc3339
 from steps import filters
+from steps.campaign_input import CampaignInput, InvalidInputError
 from steps.capture import capture_target
 from steps.namespaces import NetworkNamespace, NoProcessError, of_container
-from steps.plan import CampaignInput, InvalidInputError, Plan, Target, pcaps_prefix
+from steps.plan import Plan, Target, pcaps_prefix
 from steps.uploads import Directory
 
 PROC, NETNS = Path("/proc"), Path("/run/netns")

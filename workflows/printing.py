@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from steps.plan import CampaignInput, CaptureRecord, Plan
+from steps.campaign_input import CampaignInput
+from steps.plan import CaptureRecord, Plan
 from workflows.progress import durations, phase, pods
 
 MOST = 20  # findings in a terminal

@@ -8,7 +8,7 @@ import click
 from hera.workflows import Workflow
 
 from analysis.outcomes import not_captured
-from steps.plan import CampaignInput, InvalidInputError
+from steps.campaign_input import CampaignInput, InvalidInputError
 from workflows import campaign, flags, printing
 from workflows.cluster import Cluster, open_cluster
 from workflows.existing import follow

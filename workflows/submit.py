@@ -9,10 +9,11 @@ from functools import partial
 from hera.workflows import Workflow
 
 from steps import filters
+from steps.campaign_input import CampaignInput, InvalidInputError
 from steps.cluster import ClusterError
 from steps.handover import create_secret, owner_reference, put_plan
 from steps.objects import ObjectStoreError
-from steps.plan import CampaignInput, InvalidInputError, Plan, pcaps_prefix, reports_prefix
+from steps.plan import Plan, pcaps_prefix, reports_prefix
 from steps.resolve import resolve
 from workflows.campaign import TEMPLATE, planned
 from workflows.cluster import Cluster

@@ -8,7 +8,7 @@ from types import ModuleType
 
 from hera.workflows import CronWorkflow, Workflow, WorkflowTemplate
 
-from steps.plan import InvalidInputError
+from steps.campaign_input import InvalidInputError
 
 NAME = "snoopy_submitted_file"  # not the file's own name, which may be that of a module: json.py
 

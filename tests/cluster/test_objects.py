@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from steps.campaign_input import campaign_input
 from steps.objects import Bucket, ObjectStoreError, Repository, upload_policies
-from steps.plan import Plan, Target, campaign_input, pcaps_prefix
+from steps.plan import Plan, Target, pcaps_prefix
 from steps.uploads import PresignedPost, UploadError
 
 

@@ -10,9 +10,10 @@ from typing import Any, Self
 import pytest
 
 from analysis.timestamps import nanoseconds
+from steps.campaign_input import campaign_input
 from steps.capture import capture_target
 from steps.namespaces import NetworkNamespace
-from steps.plan import CaptureRecord, Target, campaign_input
+from steps.plan import CaptureRecord, Target
 from steps.uploads import Directory, UploadError
 
 TARGET = Target(namespace="shop", pod="server", uid="0123456789", node="here")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from steps.plan import CampaignInput
+from steps.campaign_input import CampaignInput
 
 PROJECT = Path(__file__).parents[2]
 SNOOPY = [sys.executable, "-m", "workflows.cli"]

@@ -10,10 +10,11 @@ from urllib.parse import parse_qs, urlparse
 import pytest
 from kubernetes import client
 
+from steps.campaign_input import campaign_input
 from steps.cluster import ClusterError
 from steps.handover import create_secret, items
 from steps.objects import Repository
-from steps.plan import Plan, campaign_input
+from steps.plan import Plan
 from steps.resolve import ResolveError, resolve
 
 

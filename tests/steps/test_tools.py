@@ -3,7 +3,7 @@
 import pytest
 
 from steps import filters
-from steps.plan import InvalidInputError, campaign_input
+from steps.campaign_input import InvalidInputError, campaign_input
 from steps.tools import IPERF3, TCPDUMP, Tool, command
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from steps.plan import CampaignInput, Plan, Target, campaign_input
+from steps.campaign_input import CampaignInput, campaign_input
+from steps.plan import Plan, Target
 from workflows import campaign
 
 COMMITTED = Path(__file__).parents[2] / "deploy/components/campaign-namespace/capture-campaign.yaml"

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from steps.plan import CampaignInput
+from steps.campaign_input import CampaignInput
 from workflows import follow
 from workflows.cli import COMMANDS, main
 

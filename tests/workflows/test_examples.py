@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from steps.plan import CampaignInput, campaign_input
+from steps.campaign_input import CampaignInput, campaign_input
 from workflows.userfile import load
 
 ROOT = Path(__file__).parents[2]

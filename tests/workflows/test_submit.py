@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from steps.campaign_input import InvalidInputError, campaign_input
 from steps.cluster import ClusterError
 from steps.objects import ObjectStoreError
-from steps.plan import InvalidInputError, Plan, campaign_input
+from steps.plan import Plan
 from steps.resolve import ResolveError
 from workflows.cluster import Cluster
 from workflows.store import open_store

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from steps.plan import InvalidInputError
+from steps.campaign_input import InvalidInputError
 from workflows.userfile import load
 
 IMPORTS = "from hera.workflows import CronWorkflow, Workflow, WorkflowTemplate\n"
