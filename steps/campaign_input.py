@@ -88,8 +88,8 @@ def ports(texts: list[str]) -> list[str]:
     return texts
 
 
-def destination(text: str) -> str:
-    """Check where a data endpoint is: HOST:PORT or tls://HOST:PORT, with a name, an IPv4 address or [an IPv6 address]."""
+def endpoint(text: str) -> str:
+    """Check where a data endpoint is: HOST:PORT or tls://HOST:PORT; HOST may be an IPv6 address in brackets."""
     match = re.fullmatch(r"(?:tls://)?(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]+\]):(\d{1,5})", text)
     if text and not (match and 0 < int(match[1]) <= HIGHEST_PORT):
         raise ValueError("HOST:PORT or tls://HOST:PORT is needed")
@@ -162,7 +162,7 @@ class CampaignInput(BaseModel):
         "tcpdump with arguments prints text, and captures nothing",
     )
     print: bool = Field(False, description="Print every captured packet in its pod's log too, as tcpdump does")
-    destination: Annotated[str, AfterValidator(destination)] = Field(
+    destination: Annotated[str, AfterValidator(endpoint)] = Field(
         "", description="A data endpoint that gets all output too: HOST:PORT, or tls://HOST:PORT"
     )
     thresholds: Annotated[list[str], AfterValidator(known_thresholds), BeforeValidator(words)] = Field(

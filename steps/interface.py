@@ -90,6 +90,8 @@ class Capture:
             for chunk in self._kept(chunks):
                 self._count(chunk)
                 self._unsaved[chunk.path] = ""
+                if self._asked.print:
+                    tasks.append(uploader.submit(_print, chunk.path))
                 tasks.append(uploader.submit(self._save, stop))
             while os.read(pipe, READ):  # past a limit: or tcpdump would wait for a reader, and not end
                 self._full.set()
@@ -213,3 +215,7 @@ class Capture:
         while self._namespace.alive() and time.monotonic() < deadline:
             time.sleep(TICK)
         return not self._namespace.alive()
+
+
+def _print(file: Path) -> None:
+    subprocess.run(tcpdump.printing(file), stderr=subprocess.DEVNULL, check=False)

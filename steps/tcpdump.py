@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from steps.campaign_input import CampaignInput
 from steps.tools import TCPDUMP
@@ -20,6 +21,11 @@ def command(asked: CampaignInput, interface: str) -> list[str]:
         "--time-stamp-precision=nano", "-s", str(asked.snaplen), "-c", str(asked.packets),
         "-B", str(asked.buffer // 1024), "--", asked.filter,
     ]  # fmt: skip
+
+
+def printing(file: Path) -> list[str]:
+    """Give the command line that prints a capture's packets, without asking anybody for names."""
+    return [TCPDUMP.program, *TCPDUMP.always, "-n", "-r", str(file)]
 
 
 @dataclass

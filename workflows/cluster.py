@@ -9,8 +9,10 @@ from urllib3.util import Retry
 
 from steps.cluster import ClusterError, connect, explained
 
-NOT_FOUND = 404
+NOT_FOUND, CONFLICT = 404, 409
 CONNECT, READ = 5.0, 60.0
+SCHEDULES = "cronworkflows"
+STARTED_BY = "workflows.argoproj.io/cron-workflow"  # Argo's label of a Workflow that a CronWorkflow started
 
 
 class _PromptClient(ApiClient):
@@ -64,10 +66,11 @@ class Cluster:
                     raise
         raise ClusterError(f"no campaign {name!r} in namespace {self.namespace}: see snoopy list", NOT_FOUND)
 
-    def workflows(self) -> list[dict[str, Any]]:
-        """Give all Workflows of the namespace, the newest first."""
+    def workflows(self, schedule: str = "") -> list[dict[str, Any]]:
+        """Give all Workflows of the namespace, or those that a schedule started, the newest first."""
+        selector = f"{STARTED_BY}={schedule}" if schedule else ""
         with explained(f"list campaigns in namespace {self.namespace}"):
-            found = self._argo.list_namespaced_custom_object(**self._kind())
+            found = self._argo.list_namespaced_custom_object(**self._kind(), label_selector=selector)
         return sorted(found["items"], key=lambda item: str(item["metadata"]["creationTimestamp"]), reverse=True)
 
     def create(self, workflow: dict[str, Any]) -> dict[str, Any]:
@@ -85,6 +88,39 @@ class Cluster:
         body = {"spec": {"shutdown": "Stop"}}
         with explained(f"stop campaign {self.namespace}/{name}"):
             self._argo.patch_namespaced_custom_object(**self._kind(), name=name, body=body)
+
+    def schedule(self, name: str) -> dict[str, Any]:
+        """Give a CronWorkflow as the cluster knows it now."""
+        with explained(f"get schedule {self.namespace}/{name}"):
+            try:
+                kind = self._kind(SCHEDULES)
+                return dict(self._argo.get_namespaced_custom_object(**kind, name=quote(name, safe="")))
+            except ApiException as error:
+                if error.status != NOT_FOUND:
+                    raise
+        raise ClusterError(f"no schedule {name!r} in namespace {self.namespace}: see snoopy cron list", NOT_FOUND)
+
+    def schedules(self) -> list[dict[str, Any]]:
+        """Give all CronWorkflows of the namespace, in the order of their names."""
+        with explained(f"list schedules in namespace {self.namespace}"):
+            found = self._argo.list_namespaced_custom_object(**self._kind(SCHEDULES))
+        return sorted(found["items"], key=lambda item: str(item["metadata"]["name"]))
+
+    def create_schedule(self, cron_workflow: dict[str, Any]) -> None:
+        """Create a CronWorkflow."""
+        with explained(f"create a schedule in namespace {self.namespace}"):
+            self._argo.create_namespaced_custom_object(**self._kind(SCHEDULES), body=cron_workflow)
+
+    def suspend(self, name: str, *, suspended: bool) -> None:
+        """Let a CronWorkflow start no Workflows, or start them again."""
+        body = {"spec": {"suspend": suspended}}
+        with explained(f"change schedule {self.namespace}/{name}"):
+            self._argo.patch_namespaced_custom_object(**self._kind(SCHEDULES), name=name, body=body)
+
+    def delete_schedule(self, name: str) -> None:
+        """Delete a CronWorkflow, and with it the Workflows that it has started."""
+        with explained(f"delete schedule {self.namespace}/{name}"):
+            self._argo.delete_namespaced_custom_object(**self._kind(SCHEDULES), name=name)
 
     def delete_secret(self, name: str) -> None:
         """Delete a Secret."""

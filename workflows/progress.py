@@ -33,6 +33,7 @@ class Pod:
     phase: str
     message: str
     finished: str
+    exit_code: str
 
     def state(self, records: Sequence[CaptureRecord]) -> str:
         """Say in a few words what the pod does, with the records of its target's captures."""
@@ -85,6 +86,7 @@ def _pod(node: Mapping[str, Any]) -> Pod:
         phase=node.get("phase", ""),
         message=_last_words(node.get("message", "")),
         finished=node.get("finishedAt") or "",
+        exit_code=node.get("outputs", {}).get("exitCode", ""),
     )
 
 

@@ -16,11 +16,10 @@ from steps.objects import ObjectStoreError
 from steps.plan import Plan, pcaps_prefix, reports_prefix
 from steps.resolve import resolve
 from workflows.campaign import TEMPLATE, planned
-from workflows.cluster import Cluster
+from workflows.cluster import CONFLICT, Cluster
 from workflows.store import Store
 
 LETTERS = "bcdfghjklmnpqrstvwxz2456789"  # as in the names that Kubernetes generates: they spell no words
-CONFLICT = 409
 
 
 def new_name() -> str:

@@ -1,0 +1,301 @@
+"""The controller as it runs, in a process of its own, on a Kubernetes API that the test can look into and break."""
+
+import asyncio
+import os
+import socket
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import yaml
+from kmock import KubernetesError
+
+from tests.workflows.emulator import RESOURCES, Emulator, plain
+
+CAMPAIGNS, HERE = "snoopy-operator", "default"
+pytestmark = pytest.mark.kmock(cls=Emulator)
+
+
+def a_free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def eventually(what: str, test: Callable[[], Any], seconds: float = 20) -> Any:
+    """Give what the test gives, once that is true."""
+    for _ in range(int(seconds / 0.05)):
+        if found := test():
+            return found
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"{what}: not after {seconds:g} s")
+
+
+class Api:
+    """What the cluster holds, and a hand in it: Argo's, the user's and the one that pulls the plug."""
+
+    def __init__(self, emulator: Emulator, user: aiohttp.ClientSession, kubeconfig: Path) -> None:
+        self.emulator, self.user, self.kubeconfig = emulator, user, kubeconfig
+        self.controller: asyncio.subprocess.Process
+
+    async def start(self) -> None:
+        """Start a controller. It does not wait: the controller begins when it can."""
+        ports = [f"--health-port={a_free_port()}", f"--metrics-port={a_free_port()}"]
+        command = [sys.executable, "-m", "workflows.controller", *ports]
+        environment = {**os.environ, "KUBECONFIG": str(self.kubeconfig)}
+        self.controller = await asyncio.create_subprocess_exec(*command, env=environment)
+
+    async def stop(self) -> None:
+        if self.controller.returncode is None:
+            self.controller.terminate()
+        await self.controller.wait()
+
+    async def ask(self, method: str, of: str, name: str = "", namespace: str = HERE, **body: Any) -> Any:
+        """Do to an object what kubectl or Argo would."""
+        version, _, plural = RESOURCES[of].rpartition("/")
+        root = "/apis/" if "/" in version else "/api/"
+        path = f"{root}{version}/namespaces/{namespace}/{plural}" + (f"/{name}" if name else "")
+        patch = {"Content-Type": "application/merge-patch+json"} if method == "patch" else {}
+        async with self.user.request(method, path, json=body or None, headers=patch) as answer:
+            assert answer.status < 300, await answer.text()
+            return await answer.json()
+
+    async def apply(self, kind: str, name: str = "sample", **spec: Any) -> None:
+        """Create a resource, or change its specification."""
+        if self.one(kind, name):
+            await self.ask("patch", kind, name, spec=spec)
+            return
+        version = RESOURCES[kind].rpartition("/")[0]
+        meta = {"name": name, "namespace": HERE}
+        await self.ask("post", kind, apiVersion=version, kind=kind, metadata=meta, spec=spec)
+
+    def all(self, kind: str) -> list[dict[str, Any]]:
+        group, version, plural = f"/{RESOURCES[kind]}".rsplit("/", 2)
+        return [
+            plain(each.raw)
+            for (resource, _, _), each in list(self.emulator.objects.items())
+            if (resource.group, resource.version, resource.plural) == (group.strip("/"), version, plural)
+            and not each.deleted
+        ]
+
+    def one(self, kind: str, name: str = "sample") -> dict[str, Any]:
+        return next((each for each in self.all(kind) if each["metadata"]["name"] == name), {})
+
+    def status(self, kind: str = "Tcpdump") -> dict[str, Any]:
+        return dict(self.one(kind).get("status", {}))
+
+    def condition(self, of: str, kind: str = "Tcpdump") -> tuple[str, str]:
+        found = {each["type"]: each for each in self.status(kind).get("conditions", ())}
+        return (found[of]["status"], found[of]["reason"]) if of in found else ("", "")
+
+    async def argo(self, workflow: dict[str, Any], phase: str, captures: str, join: str = "") -> None:
+        """Write a Workflow's status as Argo does: a node per capture, and one of the join with its exit code."""
+        pinned = [{"name": name, "value": f"cnf-telco/{name}"} for name in ("target", "uid", "node")]
+        nodes = {
+            f"c{number}": {"id": f"c{number}", "type": "Pod", "displayName": f"capture({number})", "phase": each}
+            | {"inputs": {"parameters": pinned}, "message": "no such device" if each == "Failed" else ""}
+            for number, each in enumerate(captures.split())
+        }
+        if join:
+            ended = {"outputs": {"exitCode": join}, "finishedAt": "2026-11-26T00:01:00Z"}
+            nodes["j"] = {"id": "j", "type": "Pod", "displayName": "join", "phase": "Succeeded", **ended}
+        repository = {"artifactRepository": {"s3": {"bucket": "snoopy"}}}
+        status = {"phase": phase, "nodes": nodes, "artifactRepositoryRef": repository}
+        await self.ask("patch", "Workflow", workflow["metadata"]["name"], CAMPAIGNS, status=status)
+
+    async def submitted(self) -> dict[str, Any]:
+        """Wait for a Workflow that nothing is known of yet, and give it."""
+        new = lambda: [each for each in self.all("Workflow") if not each.get("status")]  # noqa: E731
+        return dict((await eventually("a Workflow is there", new))[0])
+
+
+@pytest.fixture
+async def api(kmock: Emulator, tmp_path: Path) -> AsyncIterator[Api]:
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "test",
+        "clusters": [{"name": "test", "cluster": {"server": str(kmock.url).rstrip("/")}}],
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+        "users": [{"name": "test", "user": {"token": "not-a-secret"}}],
+    }
+    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
+    async with aiohttp.ClientSession(str(kmock.url)) as user:
+        api = Api(kmock, user, tmp_path / "kubeconfig")
+        await api.start()
+        yield api
+        await api.stop()
+
+
+TCPDUMP = {"targetNamespace": "cnf-telco", "podLabel": {"app": "web"}, "interfaceName": "eth0", "packetCount": 10}
+
+
+async def test_a_resource_is_run_and_its_status_says_how_it_goes(api: Api) -> None:
+    await api.apply("Tcpdump", **TCPDUMP)
+    workflow = await api.submitted()
+    assert workflow["spec"]["workflowTemplateRef"] == {"name": "capture-campaign"}
+    await eventually("it is submitted", lambda: api.condition("Submitted") == ("True", "WorkflowCreated"))
+    await api.argo(workflow, "Running", "Running Running")
+    await eventually("it runs", lambda: api.condition("Running") == ("True", "Capturing"))
+    assert api.status()["targets"] == {"planned": 2, "captured": 0, "failed": 0}
+    await api.argo(workflow, "Succeeded", "Succeeded Succeeded", join="0")
+    await eventually("it is complete", lambda: api.condition("Complete") == ("True", "Reported"))
+    name = workflow["metadata"]["name"]
+    assert api.condition("Degraded") == ("False", "AsExpected")
+    status = api.status()
+    assert status["report"] == f"s3://snoopy/reports/{CAMPAIGNS}/{name}/report.html"
+    assert (status["phase"], status["observedGeneration"], status["workflow"]) == ("Complete", 1, name)
+    assert status["targets"] == {"planned": 2, "captured": 2, "failed": 0}
+    told = lambda: [each["reason"] for each in api.all("Event")]  # noqa: E731
+    await eventually("it was told", lambda: {"WorkflowCreated", "Capturing", "Reported"} <= set(told()))
+    assert {each["involvedObject"]["kind"] for each in api.all("Event")} == {"Tcpdump"}
+
+
+async def test_a_target_that_was_not_captured_degrades_it(api: Api) -> None:
+    await api.apply("Tcpdump", **TCPDUMP)
+    await api.argo(await api.submitted(), "Failed", "Succeeded Failed", join="3")
+    await eventually("it is degraded", lambda: api.condition("Degraded") == ("True", "TargetsNotCaptured"))
+    assert api.condition("Complete") == ("True", "Reported"), "there is a report all the same"
+    assert api.status()["targets"] == {"planned": 2, "captured": 1, "failed": 1}
+    (event,) = await eventually("a warning", lambda: [each for each in api.all("Event") if each["type"] == "Warning"])
+    assert "no such device" in event["message"]
+
+
+async def test_what_is_wrong_is_said_and_nothing_runs_until_it_is_mended(api: Api) -> None:
+    await api.apply("Tcpdump", **TCPDUMP, filter="tcp prt 80")
+    await eventually("it is invalid", lambda: api.condition("Degraded") == ("True", "InvalidSpec"))
+    assert api.status()["phase"] == "Invalid"
+    assert not api.all("Workflow")
+    await api.apply("Tcpdump", filter="tcp port 80")
+    workflow = await api.submitted()
+    await eventually("it is submitted", lambda: api.status().get("observedGeneration") == 2)
+    assert api.condition("Degraded") == ("False", "AsExpected")
+    parameters = {each["name"]: each["value"] for each in workflow["spec"]["arguments"]["parameters"]}
+    assert parameters["filter"] == "tcp port 80"
+
+
+async def test_another_specification_stops_what_runs_and_follows_it(api: Api) -> None:
+    await api.apply("Tcpdump", **TCPDUMP)
+    first = await api.submitted()
+    await api.argo(first, "Running", "Running")
+    await api.apply("Tcpdump", packetCount=20)
+    stopped = lambda: api.one("Workflow", first["metadata"]["name"])["spec"].get("shutdown") == "Stop"  # noqa: E731
+    await eventually("the first is stopped", stopped)
+    assert len(api.all("Workflow")) == 1, "the second waits for the first one's report"
+    await api.argo(first, "Failed", "Succeeded", join="0")
+    second = await api.submitted()
+    await eventually("the second is in the status", lambda: api.status()["workflow"] == second["metadata"]["name"])
+    assert api.status()["observedGeneration"] == 2
+
+
+async def test_deleted_in_mid_run_it_is_stopped_and_goes_when_it_has_reported(api: Api) -> None:
+    await api.apply("Tcpdump", **TCPDUMP)
+    workflow = await api.submitted()
+    await api.argo(workflow, "Running", "Running")
+    await api.ask("delete", "Tcpdump", "sample")
+    name = workflow["metadata"]["name"]
+    await eventually("it is stopped", lambda: api.one("Workflow", name)["spec"].get("shutdown") == "Stop")
+    assert api.one("Tcpdump"), "the resource stays until then"
+    await api.argo(workflow, "Failed", "Succeeded", join="0")
+    await eventually("it is gone", lambda: not api.one("Tcpdump"))
+    assert not api.all("Workflow")
+
+
+async def test_a_schedule_is_followed_changed_paused_and_given_up(api: Api) -> None:
+    await api.apply("Tcpdump", **TCPDUMP, schedule="*/5 * * * *")
+    (cron,) = await eventually("a CronWorkflow is there", lambda: api.all("CronWorkflow"))
+    await eventually("it is scheduled", lambda: api.status().get("phase") == "Scheduled")
+    assert api.status()["cronJobList"] == [cron["metadata"]["name"]]
+    run = {
+        "name": f"{cron['metadata']['name']}-1",
+        "namespace": CAMPAIGNS,
+        "labels": cron["spec"]["workflowMetadata"]["labels"],
+    }
+    run["labels"] = {**run["labels"], "workflows.argoproj.io/cron-workflow": cron["metadata"]["name"]}
+    about = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "metadata": run, "spec": {}}
+    await api.ask("post", "Workflow", namespace=CAMPAIGNS, **about)
+    await api.argo({"metadata": run}, "Succeeded", "Succeeded", join="0")
+    await eventually("its run is reported", lambda: api.condition("Complete") == ("True", "Reported"))
+    assert api.status()["workflow"] == run["name"]
+
+    await api.apply("Tcpdump", schedule="*/9 * * * *", suspend=True)
+    await eventually("it is paused", lambda: api.status()["phase"] == "Paused")
+    (changed,) = api.all("CronWorkflow")
+    assert (changed["spec"]["schedules"], changed["spec"]["suspend"]) == (["*/9 * * * *"], True)
+    assert api.condition("Complete") == ("True", "Reported"), "what the last run said stays"
+
+    await api.apply("Tcpdump", schedule=None, suspend=None)
+    await eventually("it runs at once", lambda: [each for each in api.all("Workflow") if not each.get("status")])
+    await eventually("the schedule is gone", lambda: not api.all("CronWorkflow"))
+    await eventually("the status knows", lambda: api.status()["cronJobList"] == [])
+
+
+async def test_a_schedule_that_argo_refuses_degrades_it(api: Api) -> None:
+    await api.apply("Tcpdump", **TCPDUMP, schedule="*/5 * * * *")
+    (cron,) = await eventually("a CronWorkflow is there", lambda: api.all("CronWorkflow"))
+    refused = {"type": "SpecError", "status": "True", "message": "cron schedule is malformed"}
+    await api.ask("patch", "CronWorkflow", cron["metadata"]["name"], CAMPAIGNS, status={"conditions": [refused]})
+    await eventually("it is invalid", lambda: api.condition("Degraded") == ("True", "InvalidSchedule"))
+
+
+async def test_an_api_that_fails_for_a_while_loses_nothing(api: Api) -> None:
+    failures = iter([503, 500])
+
+    def unavailable(what: str, made: bool) -> None:
+        if what == "post workflows" and not made and (status := next(failures, None)):
+            raise KubernetesError(status=status, reason="Unavailable", message="try again")
+
+    api.emulator.change = unavailable
+    await api.apply("Tcpdump", **TCPDUMP)
+    await eventually("a Workflow is there", lambda: api.all("Workflow"), 60)
+    await eventually("it is submitted", lambda: api.condition("Submitted") == ("True", "WorkflowCreated"))
+
+
+async def the_whole_life(api: Api) -> None:
+    """Run a resource from its creation to its deletion, as user and Argo do."""
+    await api.apply("Tcpdump", **TCPDUMP)
+    workflow = await api.submitted()
+    await eventually("it is submitted", lambda: api.status().get("observedGeneration") == 1, 60)
+    await api.argo(workflow, "Running", "Running")
+    await eventually("it runs", lambda: api.condition("Running")[0] == "True", 60)
+    await api.argo(workflow, "Succeeded", "Succeeded", join="0")
+    await eventually("it is complete", lambda: api.status().get("phase") == "Complete", 60)
+    assert len(api.all("Workflow")) == 1
+    await api.ask("delete", "Tcpdump", "sample")
+    await eventually("it is gone", lambda: not api.one("Tcpdump"), 60)
+    assert not api.all("Workflow")
+
+
+async def test_killed_at_any_step_nothing_is_doubled_or_lost(api: Api) -> None:
+    """At every kind of change that the controller makes it is killed: twice before it is made, and twice after."""
+    kills, created = Counter[tuple[str, bool]](), 0
+
+    def kill(what: str, made: bool) -> None:
+        nonlocal created
+        created += what == "post workflows" and made
+        if what == "post events" or kills[what, made] == 2:
+            return
+        kills[what, made] += 1
+        api.controller.kill()
+        if not made:
+            raise KubernetesError(status=500, reason="killed", message="nobody hears this")
+
+    async def restart() -> None:
+        while True:
+            await api.controller.wait()
+            await api.start()
+
+    api.emulator.change = kill
+    restarting = asyncio.create_task(restart())
+    try:
+        await the_whole_life(api)
+    finally:
+        restarting.cancel()
+    assert created == 1
+    assert {"patch tcpdumps", "patch tcpdumps/status", "post workflows", "delete workflows"} <= {
+        what for what, made in kills if made
+    }

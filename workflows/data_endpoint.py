@@ -1,0 +1,105 @@
+"""A SnoopyDataEndpoint in Kubernetes' words: the Deployment and the Service of the server that takes data."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from workflows.campaign import LABELS, SCRATCH
+from workflows.resources import Object
+from workflows.status import Condition
+from workflows.translate import owned_by, owner_references
+
+READY = "Ready"
+METRICS_PORT = 9090
+TLS = "/etc/snoopy/endpoint-tls"
+#: What it may keep on its node while the object store does not answer.
+SPOOL = "4Gi"
+
+
+def address(resource: Mapping[str, Any], namespace: str) -> str:
+    """Give where a data endpoint is reached, from every namespace: HOST:PORT."""
+    spec = resource["spec"]
+    return f"{spec['serviceName']}.{namespace}.svc.cluster.local:{spec['servicePort']}"
+
+
+def prefix(resource: Mapping[str, Any], namespace: str) -> str:
+    """Give where what it takes is in the object store."""
+    return f"data/{namespace}/{resource['spec']['serviceName']}/"
+
+
+def manifests(resource: Mapping[str, Any], namespace: str, image: str) -> list[Object]:
+    """Give the Deployment and the Service of a data endpoint in the campaigns' namespace."""
+    name, port = resource["spec"]["serviceName"], resource["spec"]["servicePort"]
+    meta = {
+        "name": name,
+        "namespace": namespace,
+        "labels": {**LABELS, "app.kubernetes.io/name": name, **owned_by(resource)},
+        "ownerReferences": owner_references(resource, namespace),
+    }
+    selector = {"app.kubernetes.io/name": name, "app.kubernetes.io/component": "data-endpoint"}
+    template = {"metadata": {"labels": LABELS | selector}, "spec": _pod(resource, namespace, image)}
+    deployment = {"replicas": 1, "strategy": {"type": "Recreate"}, "selector": {"matchLabels": selector}}
+    ports = [{"name": "grpc", "port": port, "targetPort": "grpc", "appProtocol": "kubernetes.io/h2c"}]
+    return [
+        {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": {**deployment, "template": template}},
+        {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": {"selector": selector, "ports": ports}},
+    ]
+
+
+def condition(deployment: Mapping[str, Any]) -> Condition:
+    """Say whether a data endpoint serves, by its Deployment's status."""
+    if deployment.get("status", {}).get("readyReplicas"):
+        return Condition(READY, holds=True, reason="Serving", message="it takes data")
+    said = deployment.get("status", {}).get("conditions", [])
+    failures = [each["message"] for each in said if each["type"] == "ReplicaFailure" and each["status"] == "True"]
+    return Condition(READY, holds=False, reason="Starting", message=failures[0] if failures else "its pod is not ready")
+
+
+def _pod(resource: Mapping[str, Any], namespace: str, image: str) -> Object:
+    spec = resource["spec"]
+    arguments = [f"--port={spec['servicePort']}", f"--prefix={prefix(resource, namespace)}"]
+    arguments += [f"--stream-limit={spec['streamLimit']}", f"--metrics-port={METRICS_PORT}", f"--spool={SCRATCH}/spool"]
+    mounts: list[Object] = [{"name": "scratch", "mountPath": SCRATCH}]
+    volumes: list[Object] = [{"name": "scratch", "emptyDir": {"sizeLimit": SPOOL}}]
+    if secret := spec.get("tlsSecretName"):
+        arguments.append(f"--tls-dir={TLS}")
+        mounts.append({"name": "tls", "mountPath": TLS, "readOnly": True})
+        volumes.append({"name": "tls", "secret": {"secretName": secret, "defaultMode": 0o440}})
+    container = {
+        "name": "endpoint",
+        "image": image,
+        "command": ["python", "-m", "steps.endpoint"],
+        "args": arguments,
+        "env": [*_store(), *({"name": name, "value": SCRATCH} for name in ("HOME", "TMPDIR"))],
+        "ports": [
+            {"name": "grpc", "containerPort": spec["servicePort"]},
+            {"name": "metrics", "containerPort": METRICS_PORT},
+        ],
+        "readinessProbe": {"tcpSocket": {"port": "grpc"}, "periodSeconds": 2},
+        "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"cpu": "2", "memory": "1Gi"}},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": mounts,
+    }
+    user = {"runAsNonRoot": True, "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532}
+    return {
+        "automountServiceAccountToken": False,
+        "terminationGracePeriodSeconds": 40,
+        "securityContext": {**user, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [container],
+        "volumes": volumes,
+    }
+
+
+def _store() -> list[Object]:
+    """Give the object store's environment, as the steps of a campaign have it."""
+    of_secret = {"AWS_ACCESS_KEY_ID": "accesskey", "AWS_SECRET_ACCESS_KEY": "secretkey"}
+    repository = {"configMapKeyRef": {"name": "artifact-repositories", "key": "snoopy"}}
+    keys = [
+        {"name": name, "valueFrom": {"secretKeyRef": {"name": "snoopy-s3", "key": key}}}
+        for name, key in of_secret.items()
+    ]
+    return [{"name": "SNOOPY_ARTIFACT_REPOSITORY", "valueFrom": repository}, *keys]
