@@ -1,5 +1,6 @@
 """The join step: every capture of a campaign and its plan, from the object store to reports and back."""
 
+import json
 import sys
 import tempfile
 import time
@@ -9,17 +10,18 @@ from typing import Any
 import click
 
 from analysis.analyse import analyse
-from analysis.captures import PRODUCTS, CaptureError
+from analysis.captures import PRODUCTS, REPORT, CaptureError
 from analysis.outcomes import not_captured
 from analysis.timestamps import rfc3339
+from analysis.trend import point
 from steps.objects import Bucket, ObjectStoreError, repository_from_environment
-from steps.plan import SCRATCH, pcaps_prefix, reports_prefix
-
-INCOMPLETE = 3
+from steps.plan import INCOMPLETE, SCRATCH, pcaps_prefix, reports_prefix, trends_prefix
 
 
 def join(bucket: Bucket, namespace: str, campaign: str, out: Path) -> dict[str, Any]:
     """Analyse what a campaign left in the object store; put the reports into `out` and beside its plan.
+
+    A campaign that continues a trend adds its point to it, after its report.
 
     Raises:
         ObjectStoreError: the store refused or cannot be reached.
@@ -33,6 +35,9 @@ def join(bucket: Bucket, namespace: str, campaign: str, out: Path) -> dict[str, 
         report = analyse([Path(scratch)], out, reported=rfc3339(time.time_ns()))
     for name in PRODUCTS:
         bucket.put(reports + name, (out / name).read_bytes())
+    if trend := report["campaign"].get("input", {}).get("trend"):
+        now = json.dumps(point(report, reports + REPORT), indent=1)
+        bucket.put(f"{trends_prefix(namespace, trend)}{campaign}.json", now.encode() + b"\n")
     return report
 
 

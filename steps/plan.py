@@ -10,6 +10,8 @@ from steps.campaign_input import CampaignInput
 
 #: The one directory that a step's pod can write: an emptyDir of its own.
 SCRATCH = Path("/tmp/snoopy")  # noqa: S108 - as said
+#: What the join step exits with when its report is saved and a target was not captured.
+INCOMPLETE = 3
 
 
 class Target(BaseModel):
@@ -123,3 +125,8 @@ def pcaps_prefix(namespace: str, campaign: str) -> str:
 def reports_prefix(namespace: str, campaign: str) -> str:
     """Where a campaign's plan and reports are in the object store."""
     return f"reports/{namespace}/{campaign}/"
+
+
+def trends_prefix(namespace: str, trend: str) -> str:
+    """Where the points of a trend are in the object store: one for each of its campaigns."""
+    return f"trends/{namespace}/{trend}/"

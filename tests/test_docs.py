@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 import pytest
+import yaml
 
 from analysis.tables import TABLES
 from steps.campaign_input import CampaignInput
@@ -17,6 +18,7 @@ from workflows.cli import COMMANDS, main
 
 PROJECT = Path(__file__).parents[1]
 DOCUMENTS = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
+CRDS = sorted((PROJECT / "crds").glob("*s.yaml"))
 README = (PROJECT / "README.md").read_text()
 PACKAGES = ("analysis", "analysis/kernel", "analysis/findings", "analysis/report", "steps", "workflows")
 MODULES = [path for package in PACKAGES for path in sorted((PROJECT / package).glob("*.py"))]
@@ -66,6 +68,21 @@ def test_the_campaigns_fields_are_documented() -> None:
     assert is_current("campaign.md", "| field | default | what it is |\n", "", "| --- | --- | --- |\n" + "".join(rows))
 
 
+def test_every_field_of_every_resource_is_documented() -> None:
+    made = ""
+    for file in CRDS:
+        crd = yaml.safe_load(file.read_text())["spec"]
+        schema = crd["versions"][0]["schema"]["openAPIV3Schema"]
+        spec, names = schema["properties"]["spec"], crd["names"]
+        made += f"\n### {names['kind']}\n\n{schema['description']} `{crd['group']}/v1alpha1`, for kubectl also"
+        made += f" `{names['shortNames'][0]}`.\n\n| field | default | what it is |\n| --- | --- | --- |\n"
+        for name, field in spec["properties"].items():
+            default = f"`{field['default']}`" if "default" in field else ""
+            default = "(needed)" if name in spec.get("required", ()) else default
+            made += f"| `{name}` | {default} | {' '.join(field['description'].split())} |\n"
+    assert is_current("resources.md", "<!-- the fields, from crds/ -->\n", "\n## For users of", made)
+
+
 def test_every_column_of_every_table_is_documented() -> None:
     made = ""
     for table, columns in TABLES.items():
@@ -97,12 +114,22 @@ def test_make_targets_in_the_documents_exist_and_explain_themselves() -> None:
     assert explained == set(re.findall(r"^\.PHONY: (.*)", makefile, re.MULTILINE))
 
 
+def command_of(words: list[str]) -> tuple[click.Command, list[str]]:
+    """Give the command that words name, one word for each group it is in, and the other words."""
+    command: click.Command = main
+    for number, word in enumerate(words):
+        if not isinstance(command, click.Group):
+            return command, words[number:]
+        found = command.get_command(click.Context(command), word)
+        assert isinstance(found, click.Command), words
+        command = found
+    return command, []
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_commands_and_flags_in_the_documents_exist(document: Path) -> None:
     for line in re.findall(r"(?:\.venv/bin/|`|^ {4})snoopy ([a-z][^`\n]*)", document.read_text(), re.MULTILINE):
-        name, *words = line.partition("#")[0].split()
-        command = main.get_command(click.Context(main), name)
-        assert isinstance(command, click.Command), line
+        command, words = command_of(line.partition("#")[0].split())
         flags = {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)}
         for word in words:
             if word.startswith("-") and not word.startswith(("-c", "-t")):
@@ -110,4 +137,8 @@ def test_commands_and_flags_in_the_documents_exist(document: Path) -> None:
 
 
 def test_every_command_is_in_the_readme() -> None:
-    assert {name for name in COMMANDS if f"snoopy {name}" not in README} <= {"manifests", "logs", "wait"}
+    names = set(COMMANDS)
+    for name in COMMANDS:
+        command, _ = command_of([name])
+        names |= {f"{name} {each}" for each in command.commands} if isinstance(command, click.Group) else set()
+    assert {name for name in names if f"snoopy {name}" not in README} <= {"manifests", "logs", "wait"}

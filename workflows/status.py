@@ -8,8 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from steps.join import INCOMPLETE
-from steps.plan import reports_prefix
+from steps.plan import INCOMPLETE, reports_prefix
 from workflows.progress import ENDED, failure, phase, pods
 
 Status = dict[str, Any]

@@ -15,27 +15,32 @@ from steps import filters
 from steps.campaign_input import CampaignInput, InvalidInputError, campaign_input
 from steps.tools import TCPDUMP
 from workflows.campaign import LABELS, TEMPLATE
-from workflows.schedule import Schedule, scheduled
+from workflows.schedule import AROUND, LONGEST_NAME, Schedule, scheduled
 
 #: How long a Tcpdump with a number of packets waits for them, where it does not say.
 PATIENT = "1h"
 #: What the labels begin with that say for which resource a Workflow runs.
 OWNER = "snoopy.fennecproject.io/owner-"
 OWNER_PARTS = ("kind", "namespace", "name", "uid")
-#: What may surround a capture: time to resolve, to pull images and to report, in seconds.
-AROUND = 900
-#: The name of a CronWorkflow may have 52 characters: Argo appends a time.
-LONGEST, DIGITS = 52, 8
+DIGITS = 8
 
 #: What a campaign's fields are called in a resource, so that its author finds them.
+SCHEDULED = {
+    "timezone": "timeZone",
+    "concurrency": "concurrencyPolicy",
+    "successful-runs": "successfulJobsHistoryLimit",
+    "failed-runs": "failedJobsHistoryLimit",
+}
 NAMES = {
     "Tcpdump": {
+        **SCHEDULED,
         "namespaces": "targetNamespace",
         "selector": "podLabel",
         "interface": "interfaceName",
         "packets": "packetCount",
     },
     "SnoopyJob": {
+        **SCHEDULED,
         "namespaces": "targetNamespace",
         "selector": "labelSelector",
         "duration": "timer",
@@ -170,7 +175,7 @@ def name(resource: Mapping[str, Any]) -> str:
     begins = spec.get("name") or str(meta["name"]).replace(".", "-")
     identity = meta["uid"] + ("" if spec.get("schedule") else f" {meta['generation']}")
     digits = hashlib.sha256(identity.encode()).hexdigest()[:DIGITS]
-    return f"{begins[: LONGEST - DIGITS - 1].rstrip('-')}-{digits}"
+    return f"{begins[: LONGEST_NAME - DIGITS - 1].rstrip('-')}-{digits}"
 
 
 def manifest(resource: Mapping[str, Any], what: Run, namespace: str) -> dict[str, Any]:

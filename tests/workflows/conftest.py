@@ -22,7 +22,7 @@ from workflows.cluster import Cluster
 NAMESPACE = "snoopy-operator"
 ARGO = f"/apis/argoproj.io/v1alpha1/namespaces/{NAMESPACE}"
 CORE = "/api/v1/namespaces"
-COLLECTIONS = {"pods", "services", "secrets", "configmaps", "workflows", "endpointslices"}
+COLLECTIONS = {"pods", "services", "secrets", "configmaps", "workflows", "cronworkflows", "endpointslices"}
 
 Answer = tuple[int, bytes]
 Body = dict[str, Any]
