@@ -5,7 +5,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 PYTHON ?= python3
 BIN := .venv/bin
 OVERLAY ?= quick-start
-DEBIAN := tcpdump tshark iperf3 iproute2 iputils-ping util-linux openssl
+DEBIAN := tcpdump tshark iperf3 iperf iproute2 iputils-ping traceroute ethtool bpftrace util-linux openssl
 
 .PHONY: help
 help: ## List the targets
@@ -30,7 +30,8 @@ rust: ## Rust's cargo, 1.63 or newer, which builds the kernel; Debian's where it
 
 .PHONY: programs
 programs: ## Install the Debian packages of the programs that demo and test run, where one is missing (as root)
-	@for program in tcpdump tshark iperf3 ip ping nsenter openssl; do command -v $$program >/dev/null && continue; \
+	@for program in tcpdump tshark iperf3 iperf ip ping traceroute ethtool bpftrace nsenter openssl; do \
+	  command -v $$program >/dev/null && continue; \
 	  echo "installing $(DEBIAN)"; apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(DEBIAN) \
 	  </dev/null >/dev/null || { echo "this needs root on a Debian, or these programs: $(DEBIAN)"; exit 1; }; break; done
 
@@ -62,8 +63,9 @@ format: .venv/ready ## Format the code
 	$(BIN)/ruff format
 
 .PHONY: manifests
-manifests: .venv/ready ## Write the WorkflowTemplate for deploy
+manifests: .venv/ready ## Write the WorkflowTemplate for deploy, and with kubectl the Helm chart's templates
 	$(BIN)/snoopy manifests
+	$(BIN)/python deploy/chart/generate.py
 
 .PHONY: lock
 lock: .venv/ready ## Renew the locked versions in constraints.txt
@@ -87,7 +89,10 @@ deploy: ## Install on the cluster of the current kubeconfig; OVERLAY=s3 for a st
 	  kubectl -n snoopy-operator rollout status $$each --timeout=180s || exit 1; done
 
 .PHONY: undeploy
-undeploy: ## Remove everything that deploy installed
+undeploy: ## Remove everything that deploy installed; campaigns of resources are stopped and reported first
+	@for kind in tcpdumps.pcap snoopyjobs.job snoopydataendpoints.data; do \
+	  ! kubectl get crd $$kind.fennecproject.io >/dev/null 2>&1 || \
+	  kubectl delete $$kind.fennecproject.io --all --all-namespaces --timeout=300s || exit 1; done
 	kubectl delete --ignore-not-found -k deploy/overlays/$(OVERLAY)
 
 .PHONY: cluster

@@ -19,6 +19,7 @@ from hera.workflows import (
     Resources,
     S3Artifact,
     SecretEnv,
+    SecretVolume,
     Step,
     Steps,
     Task,
@@ -50,6 +51,9 @@ LABELS = {"app.kubernetes.io/part-of": "snoopy"}
 IMAGE = "localhost/snoopy:dev"
 CAPTURE_IMAGE = "localhost/snoopy-capture:dev"
 SCRATCH = "/tmp/snoopy"  # noqa: S108 -- an emptyDir of the pod's own: the one place it can write
+
+#: The certificate for data endpoints that want one, and where it is mounted when there is one.
+ENDPOINT_CLIENT, TLS = "snoopy-endpoint-client", "/etc/snoopy/endpoint-tls"
 
 CAMPAIGN = ["--campaign={{workflow.name}}", "--namespace={{workflow.namespace}}"]
 INPUT = [f"--{name}={{{{workflow.parameters.{name}}}}}" for name in CampaignInput.model_fields]
@@ -151,6 +155,9 @@ def _capture() -> Container:
         volumes=[
             EmptyDirVolume(name="scratch", mount_path=SCRATCH),
             HostPathVolume(name="host-proc", path="/proc", mount_path="/host/proc", read_only=True),
+            SecretVolume(
+                name="endpoint-tls", secret_name=ENDPOINT_CLIENT, mount_path=TLS, read_only=True, optional=True
+            ),
         ],
         security_context=_security(0, "SYS_ADMIN", "SYS_PTRACE", "NET_RAW", "NET_ADMIN"),
         tolerations=[Toleration(operator="Exists")],

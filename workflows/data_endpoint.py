@@ -3,14 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from workflows.campaign import LABELS, SCRATCH
+from workflows.campaign import LABELS, SCRATCH, TLS
 from workflows.resources import Object
 from workflows.status import Condition
 from workflows.translate import owned_by, owner_references
 
 READY = "Ready"
 METRICS_PORT = 9090
-TLS = "/etc/snoopy/endpoint-tls"
 #: What it may keep on its node while the object store does not answer.
 SPOOL = "4Gi"
 

@@ -1,6 +1,7 @@
 """What is installed can do its work and no more, and is gone without a trace when it is removed."""
 
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,10 @@ import pytest
 
 NAMESPACE = "snoopy-operator"
 DEPLOY = Path(__file__).parents[2] / "deploy"
+
+
+def run(*command: str, cwd: Path) -> str:
+    return subprocess.run(command, cwd=cwd, text=True, capture_output=True, check=True).stdout
 
 
 @pytest.mark.parametrize(
@@ -21,6 +26,12 @@ DEPLOY = Path(__file__).parents[2] / "deploy"
         ("snoopy-workflow", "yes", ("create", "workflowtaskresults.argoproj.io")),
         ("snoopy-workflow", "no", ("get", "pods")),
         ("snoopy-workflow", "no", ("get", "secrets")),
+        ("snoopy-controller", "yes", ("list", "tcpdumps.pcap.fennecproject.io", "-A")),
+        ("snoopy-controller", "yes", ("create", "workflows.argoproj.io")),
+        ("snoopy-controller", "no", ("create", "workflows.argoproj.io", "-n", "default")),
+        ("snoopy-controller", "no", ("create", "pods", "--subresource=exec", "-A")),
+        ("snoopy-controller", "no", ("get", "secrets")),
+        ("snoopy-controller", "no", ("get", "pods", "-A")),
     ],
 )
 @pytest.mark.usefixtures("installation")
@@ -41,12 +52,42 @@ def test_nothing_is_left(kubectl: Any, installation: Any) -> None:
         inside = kubectl("get", kinds("--namespaced=true"), "-n", NAMESPACE, "-o", "name")
         return [*kubectl("get", kinds("--namespaced=false"), *label).split(), *inside.split()]
 
-    assert {f"namespace/{NAMESPACE}", "deployment.apps/minio", "configmap/artifact-repositories"} <= set(ours())
+    crd = "customresourcedefinition.apiextensions.k8s.io/tcpdumps.pcap.fennecproject.io"
+    there = {f"namespace/{NAMESPACE}", "deployment.apps/minio", "configmap/artifact-repositories", crd}
+    assert there <= set(ours())
     installation.undeploy()
     try:
         assert ours() == []
     finally:
         installation.deploy()
+
+
+def test_upgraded_from_the_version_before(
+    kubectl: Any, installation: Any, snoopy: Any, shop: Any, tmp_path: Path
+) -> None:
+    """What the last commit of version 0.1.0 installs becomes this version by `make deploy`; its campaigns stay."""
+    changed = ("log", "-1", "--format=%H", "-S", 'version = "0.1.0"', "--", "pyproject.toml")
+    commit = run("git", *changed, cwd=DEPLOY.parent).strip()
+    archive = tmp_path / "before.tar"
+    run("git", "archive", f"--output={archive}", f"{commit}^", "deploy", cwd=DEPLOY.parent)
+    shutil.unpack_archive(archive, tmp_path)
+    asked = ("--namespaces", shop.namespace, "--selector", "part=shop", "--duration", "2s")
+    installation.undeploy()
+    installation.deploy(tree=tmp_path)
+    try:
+        assert not kubectl.ask("get", "deployment", "snoopy-controller", "-n", NAMESPACE, "-o", "name")
+        before = {**template(kubectl)["metadata"]}
+    finally:
+        installation.deploy()
+    assert template(kubectl)["metadata"]["uid"] == before["uid"]
+    assert template(kubectl)["metadata"]["generation"] > before["generation"]
+    assert kubectl.items("tcpdumps", "-A") == []
+    done = snoopy("submit", *asked, "--wait")
+    assert done.returncode == 0, done.stderr
+
+
+def template(kubectl: Any) -> dict[str, Any]:
+    return dict(kubectl.get("workflowtemplate", "capture-campaign", "-n", NAMESPACE))
 
 
 def test_an_object_store_that_exists(kubectl: Any, installation: Any, snoopy: Any, shop: Any, tmp_path: Path) -> None:
@@ -58,7 +99,8 @@ def test_an_object_store_that_exists(kubectl: Any, installation: Any, snoopy: An
     kubectl("apply", "-n", shop.namespace, "-f", "-", input=service)
     kubectl("rollout", "status", "deployment/minio", "-n", shop.namespace, "--timeout=120s")
 
-    shutil.copytree(DEPLOY, tmp_path / "deploy")
+    for part in ("deploy", "crds"):
+        shutil.copytree(DEPLOY.parent / part, tmp_path / part)
     config = tmp_path / "deploy/overlays/s3/artifact-repositories.yaml"
     endpoint = f"endpoint: minio.{shop.namespace}:9000\n      insecure: true"
     config.write_text(config.read_text().replace("endpoint: s3.example.com", endpoint))

@@ -43,12 +43,15 @@ def build() -> None:
     BIN.mkdir(parents=True, exist_ok=True)
     version = "k8s.io/component-base/version"
     kubernetes = f"{SMALL} -X {version}.gitVersion={KUBERNETES} -X {version}.gitMajor=1 -X {version}.gitMinor=34"
+    rendered_for = "helm.sh/helm/v3/pkg/chartutil.k8sVersion"  # by `helm template`, which asks no cluster
+    helm = f"{SMALL} -X {rendered_for}Major=1 -X {rendered_for}Minor=34"
     for program, module, package, flags in (
         ("kube", "kube", ".", kubernetes),
         ("kubectl", "kube", "k8s.io/kubernetes/cmd/kubectl", kubernetes),
         ("etcd", "etcd", "go.etcd.io/etcd/server/v3", SMALL),
         ("coredns", "dns", "github.com/coredns/coredns", SMALL),
         ("minio", "minio", "github.com/minio/minio", SMALL),
+        ("helm", "helm", "helm.sh/helm/v3/cmd/helm", helm),
         ("pause", "pause", ".", SMALL),
     ):
         if _wanted(program):
