@@ -28,6 +28,11 @@ class NotPcapError(ValueError):
     """What came through the pipe is no pcap."""
 
 
+def is_pcap(data: bytes) -> bool:
+    """Tell whether bytes begin with the whole header of a pcap."""
+    return len(data) >= HEADER and any(struct.unpack_from(order + "I", data)[0] in FRACTIONS for order in "<>")
+
+
 @dataclass
 class Chunk:
     """One file of a capture; `first` and `last` are its packets' times, in nanoseconds since the epoch."""
@@ -71,7 +76,7 @@ class Chunks:
         header = _exactly(self._pipe, HEADER)
         if len(header) < HEADER:
             return
-        records = _Records(header)
+        records = Records(header)
         pending, left, number = b"", self._limit - HEADER, 1
         chunk = self._opened(number, header, records.linktype)
         for block in _blocks(self._pipe):
@@ -98,8 +103,8 @@ class Chunks:
         return chunk
 
 
-class _Records:
-    """The form of one pcap's records."""
+class Records:
+    """The form of one pcap's records. Raises NotPcapError when `header`, its first 24 bytes, is none."""
 
     def __init__(self, header: bytes) -> None:
         order = next((o for o in "<>" if struct.unpack_from(o + "I", header)[0] in FRACTIONS), None)
@@ -115,6 +120,16 @@ class _Records:
         if kept > SNAPLEN:
             raise NotPcapError(f"a record of {kept} bytes is longer than any that tcpdump writes")
         return self.record.size + kept
+
+    def whole(self, data: bytes) -> tuple[int, str]:
+        """Give how many bytes of data are whole records, and what is wrong with the one after them, if anything is."""
+        end = 0
+        try:
+            while len(data) - end >= self.record.size and (following := end + self.length(data, end)) <= len(data):
+                end = following
+        except NotPcapError as error:
+            return end, str(error)
+        return end, ""
 
     def late(self, data: bytes, until: int | None, offset: int = 0) -> bool:
         """Tell whether the record at an offset is later than `until`."""
