@@ -61,7 +61,7 @@ def _analyse(
     limits = limits or thresholds(asked.get("thresholds", ()))
     if not reading and asked.get("vxlan"):
         reading = Reading(vxlan_ports=tuple(map(int, asked["vxlan"])))
-    captured = [capture for capture in found.captures if not capture.is_iperf]
+    captured = [capture for capture in found.captures if not capture.tool]
     views = list(_written(captured, out, found.plan.get("campaign", ""), reading))
     report, counted = summarise(found, views, limits)
     text = json.dumps(report, ensure_ascii=False, indent=1, allow_nan=False)

@@ -5,7 +5,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,7 @@ def writing(out: Path) -> Iterator[Path]:
 
 @dataclass(frozen=True)
 class Capture:
-    """What one target's interface saw: its files in the order they were written, and its record.
+    """What one target's interface saw, or a tool there wrote: its files in the order they were written, and its record.
 
     `name` is its folder or file, relative to what was asked for, and so are `files` below `root`. A pcap file
     that nobody recorded has an empty record; `problem` says what is wrong with a record that cannot be read.
@@ -103,9 +103,15 @@ class Capture:
         return self.interface == "lo"
 
     @property
+    def tool(self) -> str:
+        """The tool whose output it holds; empty where it holds packets."""
+        tool = str(self.record.get("tool") or "")
+        return tool if tool == "iperf3" or self.record.get("interface") == "" else ""
+
+    @property
     def is_iperf(self) -> bool:
-        """Whether it holds the result of an iperf3 run instead of packets."""
-        return self.record.get("tool") == "iperf3"
+        """Whether it holds the result of an iperf3 run."""
+        return self.tool == "iperf3"
 
 
 @dataclass(frozen=True)
@@ -168,13 +174,14 @@ def _begins_with(file: Path, *magics: bytes) -> bool:
 def _recorded(folder: Path, root: Path, record: dict[str, Any] | str, planned: Mapping[str, Any]) -> Capture:
     """Make a capture of a folder; of its target the plan knows more (addresses) than the pod that captured it."""
     name = _name(folder, root)
-    chunks = sorted(file for file in folder.iterdir() if file.is_file() and _is_capture(file))
-    files = tuple(_name(chunk, root) for chunk in chunks)
+    there = sorted(file for file in folder.iterdir() if file.is_file() and file.name != RECORD)
+    files = tuple(_name(chunk, root) for chunk in there if _is_capture(chunk))
     problem = record if isinstance(record, str) else _fault(record)
     if isinstance(record, str) or problem:
         return Capture(name, root, files, problem=f"{name}/{RECORD} cannot be read: {problem}")
     target = record["target"]
-    return Capture(name, root, files, record | {"target": target | planned.get(target["uid"], {})})
+    capture = Capture(name, root, files, record | {"target": target | planned.get(target["uid"], {})})
+    return replace(capture, files=tuple(_name(file, root) for file in there)) if capture.tool else capture
 
 
 def _fault(content: dict[str, Any]) -> str:

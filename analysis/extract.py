@@ -38,7 +38,7 @@ def extract(paths: Sequence[Path], out: Path, names: Collection[str], reading: R
         campaign = found.plan.get("campaign", "")
         writers = {name: stack.enter_context(Writer(scratch, name, campaign)) for name in TABLES if name in names}
         for capture in found.captures:
-            if not capture.is_iperf:
+            if not capture.tool:
                 problems += _extract(capture, writers, reading)
     return problems
 

@@ -26,7 +26,7 @@ def follow(paths: Sequence[Path], identity: str, reading: Reading | None = None)
 
     """
     for capture in find(paths).captures:
-        if capture.is_iperf:
+        if capture.tool:
             continue
         found = _ends(read(capture.files, capture.root, reading=reading).connections, identity)
         if found:

@@ -9,6 +9,10 @@ CAPTURED = frozenset({"captured", "no_traffic"})
 """The outcomes of captures that ran to their end, with all they saw stored."""
 
 
+TIME_OVER = "its time was over"
+"""The reason why a tool that would have gone on was ended: it ran for as long as it was asked to."""
+
+
 def worst(records: Iterable[Mapping[str, Any]]) -> tuple[str, str]:
     """Give the outcome of a target, and the reason for it, from the records of its captures."""
     missing = ("missing", "it left no capture.json: its capture never began, or nothing of it was stored")
@@ -33,4 +37,4 @@ def _outcome(record: Mapping[str, Any]) -> tuple[str, str]:
         return "capture_failed", f"it was cut off and never said how it ended; {stored}"
     if outcome not in WORST:
         return "capture_failed", f"its record has an unknown outcome, {outcome!r}"
-    return outcome, reason
+    return outcome, "" if outcome == "captured" and reason == TIME_OVER else reason

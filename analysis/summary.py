@@ -20,7 +20,7 @@ from analysis.outcomes import CAPTURED, worst
 from analysis.places import Places
 from analysis.thresholds import Thresholds
 from analysis.timestamps import NANOSECONDS, nanoseconds, rfc3339
-from analysis.views import View, described, view
+from analysis.views import View, described, view, written
 
 SCHEMA = "snoopy.report/v1"
 MARGIN = NANOSECONDS  # nodes' clocks differ, and what begins as a capture ends may arrive after it
@@ -41,6 +41,7 @@ def summarise(found: Found, views: Sequence[View], thresholds: Thresholds) -> tu
     records = [capture.record for capture in found.captures if capture.record]
     names = Names(found.plan, [record["target"] for record in records])
     captures = [described(each) for each in views]
+    texts = [written(capture) for capture in found.captures if capture.tool and not capture.is_iperf]
     seen, translations = _seen(views or [view(0, Capture("", Path(), ()))], captures, names)
     tables = {
         "pairs": pairs.pairs(seen.connections),
@@ -53,7 +54,7 @@ def summarise(found: Found, views: Sequence[View], thresholds: Thresholds) -> tu
         "campaign": {**_campaign(found, views, records), "thresholds": thresholds.json()},
         "targets": _targets(found.plan, records),
         "left_out": sorted(found.plan.get("left_out", ()), key=lambda pod: (pod["namespace"], pod["pod"])),
-        "captures": captures,
+        "captures": [*captures, *texts],
         **{name: entries for name, (entries, _) in tables.items()},
         "rest": {name: rest for name, (_, rest) in tables.items() if rest},
         "translations": counting.translated(translations, names),

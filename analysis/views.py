@@ -97,11 +97,8 @@ def described(view: View) -> dict[str, Any]:
     """Give report.json's entry for one capture: what its record says, and what its packets say."""
     capture, packets, record = view.capture, view.packets, view.capture.record
     files = view.files
-    entry: dict[str, Any] = {"name": capture.name}
-    if record:
-        target = capture.target
-        entry |= {"target": {key: target[key] for key in ("namespace", "pod", "uid")}, "interface": capture.interface}
-    entry |= {
+    entry = {
+        **_place(capture),
         "files": files,
         "linktype": packets.linktype,
         "packets": packets.packets,
@@ -120,10 +117,34 @@ def described(view: View) -> dict[str, Any]:
     return entry
 
 
+def written(capture: Capture) -> dict[str, Any]:
+    """Give report.json's entry for what a tool wrote: text, and no packets."""
+    files = [
+        {"name": name, "sha256": digest(path), "bytes": path.stat().st_size, "packets": 0}
+        for name, path in zip(capture.files, capture.paths, strict=True)
+    ]
+    nothing: dict[str, Any] = {"linktype": None, "packets": 0, "bytes": 0, "first": None, "last": None, "skipped": {}}
+    entry = {**_place(capture), "tool": capture.tool, "files": files, **nothing}
+    problems = _unlike_the_record(capture, files)
+    return entry | ({"problems": problems} if problems else {})
+
+
+def _place(capture: Capture) -> dict[str, Any]:
+    if not capture.record:
+        return {"name": capture.name}
+    target = {key: capture.target[key] for key in ("namespace", "pod", "uid")}
+    return {"name": capture.name, "target": target, "interface": capture.interface}
+
+
 def _problems(view: View, files: list[dict[str, Any]]) -> list[str]:
     capture = view.capture
     problems = [f"{capture.name}: {problem}" for problem in view.packets.problems]
     problems += [f"{name}: {reason.rstrip('.')}" for name, reason in sorted(view.packets.unreadable.items())]
+    return problems + _unlike_the_record(capture, files)
+
+
+def _unlike_the_record(capture: Capture, files: list[dict[str, Any]]) -> list[str]:
+    problems = []
     here = {Path(file["name"]).name: file for file in files}
     for recorded in capture.record.get("files", ()):
         name = recorded["name"]

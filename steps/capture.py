@@ -6,7 +6,9 @@ import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from contextlib import ExitStack, closing
+from functools import partial
+from pathlib import Path, PurePosixPath
 
 import click
 
@@ -16,6 +18,7 @@ from steps.interface import Capture
 from steps.namespaces import NamespaceError, NetworkNamespace
 from steps.options import input_options
 from steps.plan import SCRATCH, CaptureRecord, Outcome, Target, pcaps_prefix
+from steps.toolrun import ToolRun
 from steps.uploads import PresignedPost, UploadError, Uploads, put_record
 
 #: What the step ends with, the worst last.
@@ -40,38 +43,54 @@ def capture_target(  # noqa: PLR0913 - a target has this many independent parts
 ) -> list[CaptureRecord]:
     """Run the campaign's tools on a target, all interfaces at once; give a record for each, in order.
 
-    `prefix` is where the campaign's captures are in the object store. iperf3 starts when every capture listens.
+    `prefix` is where the campaign's captures are in the object store. A tool starts when every capture listens.
 
     Raises:
-        UploadError: a record could not be uploaded.
+        UploadError: a record could not be uploaded, or a certificate for the data endpoint cannot be read.
 
     """
-    captures = [
-        Capture(
-            target,
-            namespace,
-            interface,
-            asked,
-            uploads=uploads,
-            prefix=f"{prefix}{target.directory}_{interface}/",
-            spool=spool / interface,
-        )
-        for interface in interfaces(asked)
-    ]
-    with ThreadPoolExecutor(max_workers=3) as threads:
+    with ExitStack() as exports, ThreadPoolExecutor(max_workers=3) as threads:
+        to = partial(_uploads_for, target, asked, uploads, PurePosixPath(prefix).name, exports)
+        below = f"{prefix}{target.directory}_"
+        captures = [
+            Capture(target, namespace, each, asked, uploads=to(each), prefix=f"{below}{each}/", spool=spool / each)
+            for each in interfaces(asked)
+        ]
         runs = [threads.submit(capture.run, stop) for capture in captures]
-        if "iperf3" in asked.tool:
+        if tool := asked.program:
             for capture, run in zip(captures, runs, strict=True):
                 while not (capture.listening.wait(0.1) or run.done()):
                     pass
-            result = f"{prefix}{target.directory}_iperf3/"
-            runs.append(threads.submit(iperf.run, target, namespace, asked, uploads=uploads, prefix=result, stop=stop))
+            there, where = to(tool), f"{below}{tool}/"
+            if tool == "iperf3":
+                runs.append(threads.submit(iperf.run, target, namespace, asked, stop, uploads=there, prefix=where))
+            else:
+                told = ToolRun(target, namespace, asked, uploads=there, prefix=where, spool=spool / tool)
+                runs.append(threads.submit(told.run, stop))
         return [run.result() for run in runs]
 
 
+def _uploads_for(  # noqa: PLR0913, PLR0917 - what it sends on is named by that much
+    target: Target, asked: CampaignInput, uploads: Uploads, campaign: str, exports: ExitStack, what: str
+) -> Uploads:
+    """Give where the files of an interface or a tool go; to the data endpoint, too, if the campaign has one.
+
+    Raises:
+        UploadError: a certificate for the data endpoint cannot be read.
+
+    """
+    if not asked.destination:
+        return uploads
+    from steps.export import Export, Exported  # noqa: PLC0415 - gRPC takes a while to import, and few need it
+
+    pod = f"{target.pod}_lo" if what == "lo" else target.pod
+    export = Export(asked.destination, namespace=target.namespace, pod=pod, session=f"{campaign}_{what}")
+    return Exported(uploads, exports.enter_context(closing(export)))
+
+
 def interfaces(asked: CampaignInput) -> list[str]:
-    """Give the interfaces to capture on: none when only iperf3 was asked for."""
-    if "tcpdump" not in asked.tool:
+    """Give the interfaces to capture on: none when packets are not captured."""
+    if not asked.captures:
         return []
     return [asked.interface] + (["lo"] if asked.loopback and asked.interface != "lo" else [])
 
@@ -82,7 +101,7 @@ def record_failure(
     """Leave a record for every tool of a target whose network namespace could not be entered. Raises UploadError."""
     gone = isinstance(error, namespaces.NoProcessError)
     tools = [(interface, interface, "tcpdump") for interface in interfaces(asked)]
-    tools += [("iperf3", "", "iperf3")] if "iperf3" in asked.tool else []
+    tools += [(asked.program, "", asked.program)] if asked.program else []
     for directory, interface, tool in tools:
         record = CaptureRecord(
             target=target,
@@ -138,8 +157,11 @@ def _summary(records: Sequence[CaptureRecord]) -> int:
     """Print a line per record; give the worst one's exit code."""
     for record in records:
         drops = f", {record.kernel_dropped} dropped by the kernel" if record.kernel_dropped else ""
+        amount = (
+            f"{record.packets} packets" if record.interface else f"{sum(file.bytes for file in record.files)} bytes"
+        )
         click.echo(
-            f"{record.target.name} {record.interface or record.tool}: {record.outcome}, {record.packets} packets in "
+            f"{record.target.name} {record.interface or record.tool}: {record.outcome}, {amount} in "
             f"{len(record.files)} files{drops}{': ' + record.reason if record.reason else ''}"
         )
     ranked = list(EXIT_CODES)

@@ -4,18 +4,21 @@ import shutil
 import subprocess
 
 from steps.campaign_input import CampaignInput, InvalidInputError
-from steps.tools import IPERF3, command
+from steps.tools import TOOLS, command, writes_pcap
 
 
 def check_input(asked: CampaignInput) -> bool:
-    """Check a campaign's filter and iperf3's arguments; False when the filter could not be checked here.
+    """Check a campaign's filter and its tool's arguments; False when the filter could not be checked here.
 
     Raises:
         InvalidInputError: one of them is wrong.
 
     """
-    if asked.arguments:
-        command(IPERF3, asked.arguments)
+    if asked.program and writes_pcap(command(TOOLS[asked.program], asked.arguments)):
+        raise InvalidInputError(
+            f"arguments: {asked.arguments!r}: with arguments, a campaign's tcpdump prints text, so -w is not allowed; "
+            "without them it captures"
+        )
     return not asked.filter or check(asked.filter)
 
 

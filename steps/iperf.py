@@ -7,8 +7,10 @@ import time
 from contextlib import suppress
 
 from analysis.iperf import documents
+from analysis.outcomes import TIME_OVER
 from analysis.timestamps import rfc3339
 from steps.campaign_input import CampaignInput
+from steps.interface import LAST_PATIENCE, PATIENCE
 from steps.namespaces import NetworkNamespace
 from steps.plan import CapturedFile, CaptureRecord, Target
 from steps.tools import IPERF3, command
@@ -21,15 +23,15 @@ def run(  # noqa: PLR0913 - a run has this many independent parts
     target: Target,
     namespace: NetworkNamespace,
     asked: CampaignInput,
+    stop: threading.Event,
     *,
     uploads: Uploads,
     prefix: str,
-    stop: threading.Event,
 ) -> CaptureRecord:
     """Run iperf3 until it ends, the campaign's duration is over or `stop` is set; give the record, as uploaded.
 
     Raises:
-        UploadError: the result or the record could not be uploaded.
+        UploadError: the record could not be uploaded.
 
     """
     argv = [*command(IPERF3, asked.arguments), "--json"]
@@ -50,7 +52,8 @@ def run(  # noqa: PLR0913 - a run has this many independent parts
     record.outcome = "captured" if measured else "capture_failed"
     record.reason = cut if measured else f"iperf3 measured nothing: {cut or error}"
     if output:
-        uploads.put(prefix + "iperf3.json", output)
+        if refusal := _refusal(uploads, prefix + "iperf3.json", output, stop):
+            record.outcome, record.reason = "upload_failed", f"1 of 1 files could not be uploaded: {refusal}"
         digest = hashlib.sha256(output).hexdigest()
         record.files.append(CapturedFile(name="iperf3.json", sha256=digest, bytes=len(output), packets=0))
     put_record(uploads, prefix, record)
@@ -65,8 +68,22 @@ def _output(process: subprocess.Popen[bytes], seconds: float, stop: threading.Ev
             return process.communicate(timeout=TICK)[0], cut
         except subprocess.TimeoutExpired:
             if not cut and (stop.is_set() or time.monotonic() > deadline):
-                cut = "it was stopped" if stop.is_set() else "its time was over"
+                cut = "it was stopped" if stop.is_set() else TIME_OVER
                 process.terminate()
+
+
+def _refusal(uploads: Uploads, key: str, data: bytes, stop: threading.Event) -> str:
+    """Store an object, and be patient; give why that was in vain, if it was."""
+    begun = time.monotonic()
+    while True:
+        try:
+            uploads.put(key, data)
+        except UploadError as error:
+            if time.monotonic() > begun + (LAST_PATIENCE if stop.is_set() else PATIENCE):
+                return str(error)
+            time.sleep(1)
+        else:
+            return ""
 
 
 def _now() -> str:

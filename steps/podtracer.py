@@ -1,23 +1,37 @@
 """podtracer: run a network tool in a pod's network namespace, from the pod's node, with the pod unchanged."""
 
+import os
+import shutil
 import signal
 import subprocess
 import sys
-from contextlib import nullcontext, suppress
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO
+from tempfile import TemporaryDirectory
 
 import click
 
-from steps import namespaces
-from steps.campaign_input import InvalidInputError, seconds
+from steps import namespaces, outputs
+from steps.arguments import Tool
+from steps.campaign_input import HIGHEST_PORT, InvalidInputError, seconds
 from steps.namespaces import HOST_PROC, NamespaceError
+from steps.outputs import Output, OutputError
+from steps.pieces import blocks
+from steps.plan import SCRATCH
 from steps.tcpdump import FLUSH
-from steps.tools import TCPDUMP, TOOLS, command
+from steps.tools import TCPDUMP, TOOLS, command, writes_pcap
+from steps.uploads import UploadError
 
 #: How long a tool may take to end when its time is over, in seconds.
 GRACE = 5
+#: How often outputs are told that nothing was written, in seconds.
+TICK = 1.0
+#: What the tool gets in our place.
+PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+BAD_INPUT, OUTPUT_FAILED, NOT_INSTALLED = 2, 7, 127
 
 
 class Duration(click.ParamType[float]):
@@ -45,58 +59,158 @@ def show_version() -> None:
 
 
 @main.command()
-@click.argument("tool", type=click.Choice(sorted(TOOLS)))
+@click.argument("tool", metavar="TOOL", type=click.Choice(sorted(TOOLS)))
 @click.option("-a", "--arguments", default="", help="The tool's arguments, quoted as in a shell: -a '-i eth0 -c 10'.")
 @click.option("--pod", required=True, help="The pod's name.")
 @click.option("-n", "--namespace", default="default", show_default=True, help="The pod's namespace.")
 @click.option("--uid", help="The pod's UID, where the Kubernetes API cannot be asked for it.")
+@click.option(
+    "-k",
+    "--kubeconfig",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The cluster that is asked for the pod's UID.  [default: $KUBECONFIG, ~/.kube/config]",
+)
 @click.option("-t", "--timer", type=Duration(), help="End the tool after this long: 30s, 5m.")
-@click.option("-f", "--file", type=click.Path(dir_okay=False, path_type=Path), help="Write the output to this file.")
+@click.option(
+    "-f",
+    "--file",
+    "-o",
+    "--stdoutFile",
+    "file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the output to this file.",
+)
+@click.option("-s", "--stdout", is_flag=True, help="Write it to standard output, as without any output.")
+@click.option("-d", "--destination", metavar="HOST", help="Send it to the data endpoint there; tls://HOST for TLS.")
+@click.option(
+    "-p", "--port", type=click.IntRange(1, HIGHEST_PORT), help=f"The data endpoint's port.  [default: {outputs.PORT}]"
+)
+@click.option(
+    "--upload",
+    metavar="PREFIX",
+    help="Upload it in pieces below this key prefix; $SNOOPY_UPLOAD holds the presigned policy to do it with.",
+)
 def run(  # noqa: PLR0913, PLR0917 - a command has this many options
     tool: str,
     arguments: str,
     pod: str,
     namespace: str,
     uid: str | None,
+    kubeconfig: Path | None,
     timer: float | None,
     file: Path | None,
+    stdout: bool,
+    destination: str | None,
+    port: int | None,
+    upload: str | None,
 ) -> None:
     """Run TOOL inside a pod's network namespace.
 
-    The exit code is the tool's own, or: 2 bad input, 3 no such pod, 4 the pod has no process on this node,
-    5 the pod uses the node's network. A tool that the timer ended counts as well ended.
-    """
-    name = f"{namespace}/{pod}"
+    TOOL is tcpdump, iperf3, iperf, ping, traceroute, ss, ip, tc, nstat, ethtool or bpftrace. What it writes goes at
+    once to every output that is named; what it says on standard error goes there.
+
+    \b
+    The exit code is the tool's own, 128+N when signal N ended it, 0 when the timer did, or:
+      1    the Kubernetes API does not tell the pod's UID
+      2    bad input
+      3    no such pod
+      4    the pod has no process on this node
+      5    the pod uses the node's network
+      7    an output took no more; a store or an endpoint, for 30 seconds
+      127  the tool is not installed here
+    """  # noqa: D301 -- a real backspace, which tells click to leave the lines as they are
+    if kubeconfig:
+        os.environ["KUBECONFIG"] = str(kubeconfig)
     try:
         argv = command(TOOLS[tool], arguments)
-        inside = namespaces.of_pod(uid or _uid(namespace, pod), name, _proc())
-        with file.open("wb") if file else nullcontext(sys.stdout.buffer) as output:
-            if timer is not None and tool == TCPDUMP.program:
-                timer += FLUSH
-            sys.exit(_run(inside.enter(*argv), output, timer))
-    except (InvalidInputError, NamespaceError) as error:
-        click.echo(f"podtracer: {error}", err=True)
-        sys.exit(getattr(error, "exit_code", 2))
-    except OSError as error:
-        click.echo(f"podtracer: {file}: {error.strerror}", err=True)
-        sys.exit(2)
+        where = outputs.destination(destination, port)
+        if not shutil.which(tool):
+            sys.exit(_say(f"{tool} is not installed here", NOT_INSTALLED))
+        inside = namespaces.of_pod(uid or _uid(namespace, pod), f"{namespace}/{pod}", _proc())
+        pcap = writes_pcap(argv)
+        with ExitStack() as stack:
+            to: list[Output] = [outputs.to_file(file)] if file else []
+            if where:
+                to.append(outputs.to_endpoint(where, namespace, pod))
+            if upload:
+                spool = Path(stack.enter_context(_scratch()), "spool")
+                to.append(outputs.to_store(upload, os.environ.get("SNOOPY_UPLOAD"), spool, pcap=pcap))
+            if stdout or not to:
+                to.append(outputs.to_stdout(pcap=pcap))
+            for output in to:
+                stack.callback(output.close)
+            sys.exit(_run(TOOLS[tool], inside.enter(*TOOLS[tool].through, *argv), to, timer))
+    except (InvalidInputError, UploadError) as error:
+        sys.exit(_say(error, BAD_INPUT))
+    except NamespaceError as error:
+        sys.exit(_say(error, error.exit_code))
+    except OutputError as error:
+        sys.exit(_say(error, OUTPUT_FAILED))
 
 
-def _run(argv: list[str], output: IO[bytes], timer: float | None) -> int:
-    """Run a command; it gets the signals that we get. Gives its exit code as a shell would."""
+def _say(message: object, code: int) -> int:
+    click.echo(f"podtracer: {message}", err=True)
+    return code
+
+
+def _scratch() -> TemporaryDirectory[str]:
+    """Give a directory of our own, where a step's pod can write, too."""
+    return TemporaryDirectory(prefix="podtracer-", dir=SCRATCH if SCRATCH.is_dir() else None)
+
+
+def _run(tool: Tool, argv: Sequence[str], to: Sequence[Output], timer: float | None) -> int:
+    """Run a command until it ends; it gets the signals that we get. Gives its exit code as a shell would.
+
+    Raises:
+        OutputError: an output took no more, so the command was ended.
+
+    """
     # A group of its own: the signals of a terminal reach it once, through us.
-    with subprocess.Popen(argv, stdout=output, process_group=0) as process:
-        for number in (signal.SIGTERM, signal.SIGINT):
+    with (
+        subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, process_group=0) as process,
+        _timed(process, tool, timer) as timed_out,
+    ):
+        if not process.stdout:
+            raise AssertionError("a pipe was asked for")
+        for number in PASSED_ON:
             signal.signal(number, lambda caught, _: process.send_signal(caught))
         try:
-            code = process.wait(timer)
-        except subprocess.TimeoutExpired:
-            process.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(GRACE)
-            process.kill()
-            return 0
-    return code if code >= 0 else 128 - code
+            for data in blocks(process.stdout.fileno(), TICK):
+                for output in to:
+                    output.write(data)
+        except OutputError:
+            process.stdout.close()
+            _end(process, tool)
+            raise
+        code = process.wait()
+    return 0 if timed_out.is_set() else code if code >= 0 else 128 - code
+
+
+@contextmanager
+def _timed(process: subprocess.Popen[bytes], tool: Tool, seconds: float | None) -> Iterator[threading.Event]:
+    """End a process when its time is over; the event says that it was."""
+    over = threading.Event()
+
+    def end() -> None:
+        if process.poll() is None:
+            over.set()
+            _end(process, tool)
+
+    clock = threading.Timer(0 if seconds is None else seconds + (FLUSH if tool is TCPDUMP else 0), end)
+    if seconds is not None:
+        clock.start()
+    try:
+        yield over
+    finally:
+        clock.cancel()
+
+
+def _end(process: subprocess.Popen[bytes], tool: Tool) -> None:
+    process.send_signal(tool.end)
+    try:
+        process.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 def _proc() -> Path:

@@ -89,6 +89,7 @@ def totals(report: Entry) -> dict[str, Any]:
         "failed": failures,
         "rate": counts["succeeded"] / decided if decided else None,
         "captured": sum(target["outcome"] in {"captured", "no_traffic"} for target in report["targets"]),
+        "captures": sum("tool" not in capture for capture in report["captures"]),
         "packets": sum(capture["packets"] for capture in report["captures"]),
         "bytes": sum(capture["bytes"] for capture in report["captures"]),
         "names": dns["lookups"] - dns["search_steps"],

@@ -45,11 +45,16 @@ def test_what_is_no_duration_is_refused(text: object) -> None:
         ({"pods": "a", "buffer": "much"}, "buffer: 'much': a size such as 512KiB, 64MiB or 1GiB is needed"),
         ({"pods": "a", "packets": "1.5"}, "packets: '1.5': a whole number is needed"),
         ({"pods": "a", "interface": "e;id"}, "interface: 'e;id': at most 15 letters, digits and . _ @ : - are allowed"),
-        ({"pods": "a", "tool": "nc"}, "tool: 'nc': it should be 'tcpdump', 'iperf3' or 'tcpdump+iperf3'"),
+        ({"pods": "a", "tool": "nc"}, "tool: 'nc': it should be 'tcpdump', 'iperf3', 'iperf', 'ping', "),
+        ({"pods": "a", "tool": "bpftrace"}, "tool: 'bpftrace': it should be 'tcpdump', "),
+        ({"pods": "a", "tool": "iperf3"}, "arguments: '': iperf3 needs some, as they are typed after its name"),
+        ({"pods": "a", "tool": "tcpdump+ping"}, "arguments: '': ping needs some, as they are typed after its name"),
         (
-            {"pods": "a", "tool": "iperf3"},
-            "arguments: '': they are iperf3's: tool iperf3 needs them, tool tcpdump has its filter",
+            {"pods": "a", "tool": "ss", "print": "true"},
+            "print: 'true': only a capture's packets are printed, and tool ss captures none",
         ),
+        ({"pods": "a", "destination": "endpoint"}, "destination: 'endpoint': HOST:PORT or tls://HOST:PORT is needed"),
+        ({"pods": "a", "destination": "e:70000"}, "destination: 'e:70000': HOST:PORT or tls://HOST:PORT is needed"),
         ({"owners": "pod/a"}, "owners.0: 'pod/a': KIND/NAME is needed, with one of the kinds"),
     ],
 )
@@ -98,6 +103,22 @@ def test_lists_may_have_commas_or_spaces_and_each_word_counts_once() -> None:
 @pytest.mark.parametrize("text", ["deploy/web", "deployment/web", "Deployments/web"])
 def test_owners_are_written_as_for_kubectl(text: str) -> None:
     assert owner(text) == "Deployment/web"
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "captures", "program"),
+    [
+        ("tcpdump", "", True, ""),
+        ("tcpdump", "-nn", False, "tcpdump"),
+        ("ss", "", False, "ss"),
+        ("iperf3", "-s", False, "iperf3"),
+        ("tcpdump+nstat", "", True, "nstat"),
+        ("tcpdump+ping", "10.0.0.7", True, "ping"),
+    ],
+)
+def test_what_captures_and_what_runs_beside_it(tool: str, arguments: str, captures: bool, program: str) -> None:
+    asked = campaign_input({"pods": "a", "tool": tool, "arguments": arguments})
+    assert (asked.captures, asked.program) == (captures, program)
 
 
 def test_a_targets_directory_tells_namespace_pod_and_incarnation() -> None:

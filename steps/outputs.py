@@ -1,0 +1,170 @@
+"""Where podtracer sends what a tool writes, at once: a file or standard output, the object store, a data endpoint."""
+
+import os
+import time
+from collections.abc import Callable
+from io import FileIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+from uuid import uuid4
+
+from steps.campaign_input import MIB, InvalidInputError, endpoint
+from steps.chunks import NotPcapError
+from steps.pieces import PcapPieces, Pieces
+from steps.uploads import PresignedPost, UploadError
+
+if TYPE_CHECKING:
+    from steps.export import Export
+
+#: How long an object store or a data endpoint may refuse before it is given up, in seconds.
+PATIENCE = 30
+#: What a data endpoint listens on, unless it is said.
+PORT = 51001
+#: How large a piece in the object store becomes, in bytes.
+PIECE = 8 * MIB
+
+
+class OutputError(Exception):
+    """An output takes no more; the message is one sentence."""
+
+
+class Output(Protocol):
+    """What takes a tool's output. Whoever writes waits until it is taken."""
+
+    def write(self, data: bytes) -> None:
+        """Take the next bytes; none, when there have been none for a while. Raises OutputError."""
+
+    def close(self) -> None:
+        """Take note that there are no more. Raises OutputError."""
+
+
+def destination(host: str | None, port: int | None) -> str:
+    """Give a data endpoint as HOST:PORT or tls://HOST:PORT; empty when there is none. Raises InvalidInputError."""
+    if not host:
+        if port:
+            raise InvalidInputError(f"port: {port}: it is a data endpoint's, which -d names")
+        return ""
+    name = host.removeprefix("tls://")
+    address = f"[{name}]" if name.count(":") > 1 and not name.startswith("[") else name
+    try:
+        return endpoint(f"{host.removesuffix(name)}{address}:{port or PORT}")
+    except ValueError:
+        raise InvalidInputError(
+            f"destination: {host!r}: a host's name or address is needed, with tls:// before it for TLS"
+        ) from None
+
+
+def to_stdout(*, pcap: bool) -> Output:
+    """Give standard output. Raises InvalidInputError when that is a terminal, and packets would go there."""
+    if pcap and os.isatty(1):
+        raise InvalidInputError("standard output is a terminal, and packets are nothing to read: name a file with -f")
+    return _Stream("standard output", FileIO(1, "wb", closefd=False))
+
+
+def to_file(path: Path) -> Output:
+    """Give a file, emptied. Raises InvalidInputError when it cannot be written."""
+    try:
+        return _Stream(str(path), FileIO(path, "wb"))
+    except OSError as error:
+        raise InvalidInputError(f"{path}: {error.strerror}") from None
+
+
+def to_store(prefix: str, policy: str | None, spool: Path, *, pcap: bool) -> Output:
+    """Give the object store below a key prefix, with a presigned policy; `spool` is a new directory.
+
+    Raises:
+        InvalidInputError: the policy is none.
+
+    """
+    try:
+        uploads = PresignedPost(policy or "")
+    except (KeyError, TypeError, ValueError):  # what is wrong with it is not said: it is a credential
+        raise InvalidInputError(f"upload: {prefix!r}: $SNOOPY_UPLOAD holds no presigned policy") from None
+    return _Store((PcapPieces if pcap else Pieces)(uploads, f"{prefix.rstrip('/')}/", spool, size=PIECE))
+
+
+def to_endpoint(where: str, namespace: str, pod: str) -> Output:
+    """Give a data endpoint, HOST:PORT or tls://HOST:PORT. Raises UploadError when its certificates cannot be read."""
+    from steps.export import Export  # noqa: PLC0415 - gRPC takes a while to import, and few have a data endpoint
+
+    return _Endpoint(Export(where, namespace=namespace, pod=pod, session=uuid4().hex))
+
+
+class _Stream:
+    """A file, or standard output; `name` is for messages."""
+
+    def __init__(self, name: str, stream: FileIO) -> None:
+        self._name, self._stream = name, stream
+
+    def write(self, data: bytes) -> None:
+        """Write it through: nothing waits in a buffer here."""
+        try:
+            while data:
+                data = data[os.write(self._stream.fileno(), data) :]
+        except OSError as error:
+            raise OutputError(f"{self._name}: {error.strerror}") from None
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stream.close()
+
+
+class _Store:
+    """The object store: pieces below one key prefix."""
+
+    def __init__(self, pieces: Pieces) -> None:
+        self._pieces = pieces
+        self._given_up = False
+
+    def write(self, data: bytes) -> None:
+        """Keep it for a piece; wait for the store when one is closed."""
+        try:
+            self._pieces.write(data)
+        except (NotPcapError, OSError) as error:
+            raise OutputError(f"the object store's pieces could not be made: {error}") from None
+        self._upload()
+
+    def close(self) -> None:
+        """Upload what is left."""
+        self._pieces.close()
+        if not self._given_up:
+            self._upload()
+
+    def _upload(self) -> None:
+        if not _insist(self._pieces.offer):
+            self._given_up = True
+            raise OutputError(self._pieces.refusal)
+
+
+class _Endpoint:
+    """A data endpoint."""
+
+    def __init__(self, export: "Export") -> None:
+        self._export = export
+        self._refusal = ""
+
+    def write(self, data: bytes) -> None:
+        """Send it, and wait until the endpoint has it."""
+
+        def sent() -> bool:
+            try:
+                self._export.put(data)
+            except UploadError as error:
+                self._refusal = str(error)
+                return False
+            return True
+
+        if data and not _insist(sent):
+            raise OutputError(self._refusal)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._export.close()
+
+
+def _insist(attempt: Callable[[], bool]) -> bool:
+    """Try for a while, until it succeeds."""
+    deadline = time.monotonic() + PATIENCE
+    while not (succeeded := attempt()) and time.monotonic() < deadline:
+        time.sleep(1)
+    return succeeded

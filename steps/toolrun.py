@@ -1,0 +1,145 @@
+"""A tool of a campaign on one target: what it says is printed and uploaded while it runs, and a record beside it."""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+from analysis.outcomes import TIME_OVER
+from analysis.timestamps import rfc3339
+from steps.campaign_input import CampaignInput, as_written
+from steps.interface import GRACE, LAST_PATIENCE, PATIENCE, POD_DELETED, TICK
+from steps.namespaces import NetworkNamespace
+from steps.pieces import Pieces, blocks
+from steps.plan import CaptureRecord, Outcome, Target
+from steps.tcpdump import FLUSH
+from steps.tools import TCPDUMP, TOOLS, command
+from steps.uploads import UploadError, Uploads, put_record
+
+#: How much of what a tool said last may be its reason to fail, in bytes and in lines.
+LAST_BYTES, LAST_LINES = 1000, 2
+
+
+class ToolRun:
+    """A tool that has not run yet.
+
+    `prefix` is where its output goes in the object store, `spool` a new directory for pieces on their way there.
+    """
+
+    def __init__(  # noqa: PLR0913 - a run has this many independent parts
+        self,
+        target: Target,
+        namespace: NetworkNamespace,
+        asked: CampaignInput,
+        *,
+        uploads: Uploads,
+        prefix: str,
+        spool: Path,
+    ) -> None:
+        self._tool = TOOLS[asked.program]
+        self._argv = command(self._tool, asked.arguments)
+        self.record = CaptureRecord(
+            target=target, interface="", tool=self._tool.program, arguments=self._argv[1:], outcome="capturing"
+        )
+        self._namespace, self._asked = namespace, asked
+        self._uploads, self._prefix = uploads, prefix
+        self._pieces = Pieces(uploads, prefix, spool, size=asked.chunk)
+        self._left = int(asked.bytes)
+        self._last_words = b""
+        self._ended_because = self._broken = ""
+
+    def run(self, stop: threading.Event) -> CaptureRecord:
+        """Run until the tool ends, a limit is reached, the pod ends or `stop` is set; give the record, as uploaded.
+
+        Raises:
+            UploadError: the record itself could not be uploaded.
+
+        """
+        self.record.listening = _now()
+        with suppress(UploadError):  # the store may be back when the tool ends
+            put_record(self._uploads, self._prefix, self.record)
+        with (
+            subprocess.Popen(
+                self._namespace.enter(*self._tool.through, *self._argv),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                process_group=0,  # a terminal's Ctrl-C is ours to handle
+            ) as process,
+            ThreadPoolExecutor(max_workers=1) as uploader,
+        ):
+            for data in self._output(process, stop):
+                closed = len(self._pieces.files)
+                self._keep(data)
+                if len(self._pieces.files) > closed:
+                    uploader.submit(self._pieces.offer)
+        ended, self.record.ended = time.monotonic(), _now()
+        self._pieces.close()
+        while not self._pieces.offer() and time.monotonic() < ended + (LAST_PATIENCE if stop.is_set() else PATIENCE):
+            time.sleep(1)
+        self.record.files, self.record.exit_code = self._pieces.files, process.returncode
+        self.record.outcome, self.record.reason = self._outcome(process.returncode)
+        put_record(self._uploads, self._prefix, self.record)
+        return self.record
+
+    def _output(self, process: subprocess.Popen[bytes], stop: threading.Event) -> Iterator[bytes]:
+        """Give what the tool writes; end it when there is a reason to, and insist when it does not end."""
+        if not process.stdout:
+            raise AssertionError("a pipe was asked for")
+        deadline = time.monotonic() + self._asked.duration
+        due: list[tuple[float, signal.Signals]] = []
+        for data in blocks(process.stdout.fileno(), TICK):
+            yield data
+            now = time.monotonic()
+            if not self._ended_because:
+                self._ended_because = self._reason_to_end(stop, over=now >= deadline)
+                end = now + (FLUSH if self._tool is TCPDUMP else 0)
+                due = [(end, self._tool.end), (end + GRACE, signal.SIGKILL)] if self._ended_because else []
+            if due and now >= due[0][0]:
+                process.send_signal(due.pop(0)[1])
+
+    def _reason_to_end(self, stop: threading.Event, *, over: bool) -> str:
+        if stop.is_set():
+            return "it was stopped"
+        if not self._left:
+            return f"it reached its limit of {as_written(self._asked.bytes)}"
+        if over:
+            return TIME_OVER
+        return self._broken or ("" if self._namespace.alive() else POD_DELETED)
+
+    def _keep(self, data: bytes) -> None:
+        """Print what the tool wrote, and keep it to be uploaded; what is past the limit is dropped."""
+        data = data[: self._left]
+        self._left -= len(data)
+        self._last_words = (self._last_words + data)[-LAST_BYTES:]
+        with suppress(OSError):  # nobody needs to read along
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+        try:
+            self._pieces.write(data)
+        except OSError as error:
+            self._broken = f"what it said could not be kept: {error.strerror}"
+
+    def _outcome(self, exit_code: int) -> tuple[Outcome, str]:
+        failed = exit_code != 0 and not self._ended_because
+        if waiting := self._pieces.waiting:
+            of = f"{waiting} of {len(self._pieces.files)} files"
+            return "upload_failed", f"{of} could not be uploaded: {self._pieces.refusal}"
+        if self._ended_because == POD_DELETED or (failed and not self._namespace.alive()):
+            return "pod_deleted", f"{POD_DELETED} while {self._tool.program} ran; what it said until then is here"
+        if self._broken:
+            return "capture_failed", self._broken
+        if failed:
+            lines = filter(None, map(str.strip, self._last_words.decode(errors="replace").splitlines()))
+            said = "; ".join(list(lines)[-LAST_LINES:]) or "it did not say why"
+            return "capture_failed", f"{self._tool.program} ended with exit code {exit_code}: {said}"
+        return "captured", self._ended_because
+
+
+def _now() -> str:
+    return rfc3339(time.time_ns())

@@ -1,0 +1,143 @@
+"""podtracer's outputs: patience with a store or an endpoint that comes back, and one sentence where it does not."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steps import outputs
+from steps.campaign_input import InvalidInputError
+from steps.outputs import OutputError
+from tests.steps.serving import Server
+
+
+class Store(HTTPServer):
+    """An object store that refuses a number of uploads."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.refusals, self.taken = 0, 0
+        self.policy = json.dumps({"url": f"http://127.0.0.1:{self.server_port}/bucket", "fields": {"policy": "c2V"}})
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Store
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        refused, self.server.refusals = self.server.refusals > 0, self.server.refusals - 1
+        self.server.taken += not refused
+        self.send_response(403 if refused else 204)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def store() -> Iterator[Store]:
+    with Store() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "where"),
+    [
+        (None, None, ""),
+        ("data", None, "data:51001"),
+        ("data.ns.svc", 1, "data.ns.svc:1"),
+        ("10.0.0.7", 80, "10.0.0.7:80"),
+        ("fd00::7", None, "[fd00::7]:51001"),
+        ("[fd00::7]", 9, "[fd00::7]:9"),
+        ("tls://data", 9, "tls://data:9"),
+        ("tls://fd00::7", 9, "tls://[fd00::7]:9"),
+    ],
+)
+def test_where_a_data_endpoint_is(host: str | None, port: int | None, where: str) -> None:
+    assert outputs.destination(host, port) == where
+
+
+@pytest.mark.parametrize("host", ["a b", "tls://", "http://data", "data/x", "a:1", "10.0.0.7:80"])
+def test_what_is_no_host(host: str) -> None:
+    with pytest.raises(InvalidInputError, match=r"^destination: .*: a host's name or address is needed"):
+        outputs.destination(host, None)
+
+
+def test_a_store_that_comes_back_gets_everything(tmp_path: Path, store: Store) -> None:
+    store.refusals = 2
+    to = outputs.to_store("a/b", store.policy, tmp_path / "spool", pcap=False)
+    to.write(b"text")
+    assert store.taken == 0
+    to.close()
+    assert store.taken == 1
+
+
+def test_a_store_that_stays_away_is_given_up_once(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("steps.outputs.PATIENCE", 2)
+    monkeypatch.setattr("steps.outputs.PIECE", 4)
+    store.refusals = 1000
+    to = outputs.to_store("a/b/", store.policy, tmp_path / "spool", pcap=False)
+    with pytest.raises(OutputError, match=r"^a/b/000001.txt: the object store answered 403: no reason given$"):
+        to.write(b"texts")
+    begun = time.monotonic()
+    to.close()
+    assert time.monotonic() - begun < 1
+
+
+@pytest.mark.parametrize("policy", [None, "", "{}", "[]", '{"url": 1}', "secret"])
+def test_a_policy_that_is_none_is_not_shown(tmp_path: Path, policy: str | None) -> None:
+    with pytest.raises(InvalidInputError) as error:
+        outputs.to_store("a/b", policy, tmp_path / "spool", pcap=False)
+    assert str(error.value) == "upload: 'a/b': $SNOOPY_UPLOAD holds no presigned policy"
+
+
+def test_what_is_no_pcap_is_said(tmp_path: Path, store: Store) -> None:
+    to = outputs.to_store("a/b", store.policy, tmp_path / "spool", pcap=True)
+    with pytest.raises(OutputError, match=r"^the object store's pieces could not be made: the stream begins with"):
+        to.write(b"IP 10.0.0.1 > 10.0.0.2: ICMP echo request")
+
+
+def test_an_endpoint_that_comes_back_gets_everything_once(tmp_path: Path) -> None:
+    with Server(tmp_path) as server:
+        to = outputs.to_endpoint(server.address, "shop", "web")
+        to.write(b"before\n")
+        server.kill()
+        with_it = threading.Thread(target=to.write, args=(b"after\n",))
+        with_it.start()
+        time.sleep(0.5)
+        with Server(tmp_path, port=server.port) as again:
+            with_it.join(20)
+            assert not with_it.is_alive()
+            to.close()
+            assert again.stop() == 0
+            texts = [path.read_text() for folder in again.folders("shop_web") for path in sorted(folder.glob("*.txt"))]
+    assert "".join(texts) == "before\nafter\n"
+
+
+def test_an_endpoint_that_is_not_there_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("steps.outputs.PATIENCE", 1)
+    to = outputs.to_endpoint("127.0.0.1:1", "shop", "web")
+    with pytest.raises(OutputError, match=r"^the data endpoint 127.0.0.1:1 did not take it: UNAVAILABLE"):
+        to.write(b"text")
+    to.write(b"")
+    to.close()
+
+
+def test_a_file_and_what_writes_nothing(tmp_path: Path) -> None:
+    to: Any = outputs.to_file(tmp_path / "out")
+    for data in (b"a", b"", b"b" * 200_000):
+        to.write(data)
+    assert (tmp_path / "out").read_bytes() == b"a" + b"b" * 200_000
+    to.close()
