@@ -5,7 +5,8 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 PYTHON ?= python3
 BIN := .venv/bin
 OVERLAY ?= quick-start
-DEBIAN := tcpdump tshark iperf3 iperf iproute2 iputils-ping traceroute ethtool bpftrace util-linux openssl
+DEBIAN := tcpdump tshark iperf3 iproute2 iputils-ping util-linux openssl
+TESTED := iperf traceroute ethtool bpftrace
 
 .PHONY: help
 help: ## List the targets
@@ -28,12 +29,18 @@ rust: ## Rust's cargo, 1.63 or newer, which builds the kernel; Debian's where it
 	@command -v cargo >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq cargo \
 	  </dev/null >/dev/null; } || { echo "cargo is needed, 1.63 or newer: apt-get install cargo, or rustup.rs"; exit 1; }
 
+# $(call installed,COMMANDS,PACKAGES): where a command is missing, install the packages
+installed = for program in $(1); do command -v $$program >/dev/null && continue; \
+	  echo "installing $(2)"; apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(2) \
+	  </dev/null >/dev/null || { echo "this needs root on a Debian, or these programs: $(2)"; exit 1; }; break; done
+
 .PHONY: programs
 programs: ## Install the Debian packages of the programs that demo and test run, where one is missing (as root)
-	@for program in tcpdump tshark iperf3 iperf ip ping traceroute ethtool bpftrace nsenter openssl; do \
-	  command -v $$program >/dev/null && continue; \
-	  echo "installing $(DEBIAN)"; apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(DEBIAN) \
-	  </dev/null >/dev/null || { echo "this needs root on a Debian, or these programs: $(DEBIAN)"; exit 1; }; break; done
+	@$(call installed,tcpdump tshark iperf3 ip ping nsenter openssl,$(DEBIAN))
+
+.PHONY: tools
+tools: programs ## The same for what podtracer can run
+	@$(call installed,$(TESTED),$(TESTED))
 
 .PHONY: demo
 demo: .venv/ready programs ## Three small hosts on this machine, one campaign, one report: reports/demo/report.html
@@ -41,7 +48,7 @@ demo: .venv/ready programs ## Three small hosts on this machine, one campaign, o
 	$(BIN)/python examples/demo.py reports/demo
 
 .PHONY: test
-test: .venv/ready programs check ## Everything that needs no cluster (root runs the tests in network namespaces, too)
+test: .venv/ready tools check ## Everything that needs no cluster (root runs the tests in network namespaces, too)
 	$(BIN)/pytest --ignore=tests/cluster
 
 .PHONY: bench
@@ -105,7 +112,7 @@ cluster-images: ## Build the two images and load them on the nodes of make clust
 	$(KUBERNETES) image localhost/snoopy:dev . --file deploy/Dockerfile --target snoopy
 
 .PHONY: cluster-test
-cluster-test: .venv/ready programs cluster cluster-images ## The tests on that cluster; on yours: KUBECONFIG=... pytest tests/cluster
+cluster-test: .venv/ready tools cluster cluster-images ## The tests on that cluster; on yours: KUBECONFIG=... pytest tests/cluster
 	eval "$$($(KUBERNETES) env)" && SNOOPY_REQUIRE_CLUSTER=1 $(BIN)/pytest tests/cluster tests/workflows
 
 .PHONY: cluster-down

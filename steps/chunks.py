@@ -79,7 +79,7 @@ class Chunks:
         records = Records(header)
         pending, left, number = b"", self._limit - HEADER, 1
         chunk = self._opened(number, header, records.linktype)
-        for block in _blocks(self._pipe):
+        for block in blocks(self._pipe, TICK):
             pending += block
             full, over = True, False
             while full and not over:
@@ -168,10 +168,10 @@ def _exactly(pipe: int, count: int) -> bytes:
     return data
 
 
-def _blocks(pipe: int) -> Iterator[bytes]:
-    """Read what there is, until the end; an empty block says that a tick has passed with nothing to read."""
+def blocks(pipe: int, tick: float) -> Iterator[bytes]:
+    """Read what there is, until the end; an empty block says that `tick` seconds have passed with nothing to read."""
     while True:
-        if not select.select([pipe], [], [], TICK)[0]:
+        if not select.select([pipe], [], [], tick)[0]:
             yield b""
         elif block := os.read(pipe, READ):
             yield block

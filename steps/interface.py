@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+from analysis.outcomes import TIME_OVER
 from analysis.timestamps import rfc3339
 from steps import tcpdump
 from steps.campaign_input import CampaignInput, as_written
@@ -28,7 +29,7 @@ GRACE = 5
 PATIENCE, LAST_PATIENCE = 120, 15
 TICK = 0.2
 
-POD_DELETED, TIME_OVER = "the pod was deleted", "its time was over"
+POD_DELETED = "the pod was deleted"
 
 
 class Capture:

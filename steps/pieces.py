@@ -1,12 +1,9 @@
 """What a tool writes, cut into files that go to the object store one after the other, while the tool still runs."""
 
-import os
-import select
-from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
 
-from steps.chunks import HEADER, READ, Chunk, Records
+from steps.chunks import HEADER, Chunk, Records
 from steps.plan import CapturedFile
 from steps.uploads import UploadError, Uploads
 
@@ -119,14 +116,3 @@ class PcapPieces(Pieces):
 
     def _has_content(self, piece: Chunk) -> bool:
         return piece.packets > 0
-
-
-def blocks(pipe: int, tick: float) -> Iterator[bytes]:
-    """Read what there is, until the end; an empty block says that `tick` seconds have passed with nothing to read."""
-    while True:
-        if not select.select([pipe], [], [], tick)[0]:
-            yield b""
-        elif block := os.read(pipe, READ):
-            yield block
-        else:
-            return

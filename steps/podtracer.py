@@ -17,9 +17,9 @@ import click
 from steps import namespaces, outputs
 from steps.arguments import Tool
 from steps.campaign_input import HIGHEST_PORT, InvalidInputError, seconds
+from steps.chunks import blocks
 from steps.namespaces import HOST_PROC, NamespaceError
 from steps.outputs import Output, OutputError
-from steps.pieces import blocks
 from steps.plan import SCRATCH
 from steps.tcpdump import FLUSH
 from steps.tools import TCPDUMP, TOOLS, command, writes_pcap

@@ -13,9 +13,10 @@ from pathlib import Path
 from analysis.outcomes import TIME_OVER
 from analysis.timestamps import rfc3339
 from steps.campaign_input import CampaignInput, as_written
+from steps.chunks import blocks
 from steps.interface import GRACE, LAST_PATIENCE, PATIENCE, POD_DELETED, TICK
 from steps.namespaces import NetworkNamespace
-from steps.pieces import Pieces, blocks
+from steps.pieces import Pieces
 from steps.plan import CaptureRecord, Outcome, Target
 from steps.tcpdump import FLUSH
 from steps.tools import TCPDUMP, TOOLS, command

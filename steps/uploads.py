@@ -19,6 +19,7 @@ TYPES = {
     ".json": "application/json",
     ".pcap": "application/vnd.tcpdump.pcap",
     ".html": "text/html; charset=utf-8",
+    ".txt": "text/plain; charset=utf-8",
 }
 
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steps.chunks import NotPcapError
-from steps.pieces import PcapPieces, Pieces, blocks
+from steps.chunks import NotPcapError, blocks
+from steps.pieces import PcapPieces, Pieces
 from steps.uploads import Directory, UploadError
 
 HEADER = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 262_144, 1)

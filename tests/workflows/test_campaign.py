@@ -48,7 +48,8 @@ def test_every_field_of_the_input_is_a_parameter_that_explains_itself() -> None:
     parameters = {each["name"]: each for each in BUILT["spec"]["arguments"]["parameters"]}
     assert list(parameters) == list(CampaignInput.model_fields)
     assert all(each["description"] for each in parameters.values())
-    assert parameters["tool"]["enum"] == ["tcpdump", "iperf3", "tcpdump+iperf3"]
+    tools = {"iperf3", "iperf", "ping", "traceroute", "ss", "ip", "tc", "nstat", "ethtool"}
+    assert set(parameters["tool"]["enum"]) == {"tcpdump"} | tools | {f"tcpdump+{tool}" for tool in tools}
     assert parameters["loopback"]["enum"] == ["false", "true"]
 
 
