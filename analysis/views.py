@@ -1,6 +1,7 @@
 """One capture's tables: connections, DNS lookups, TLS handshakes and HTTP requests, and from where they were seen."""
 
 import hashlib
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,10 @@ from analysis.dissect import dissect
 from analysis.packets import Packets, Reading, read, unread
 from analysis.pairs import vantage
 from analysis.timestamps import rfc3339
+
+#: How much of what a tool wrote is in a report, in bytes.
+TEXT = 8192
+CONTROL = re.compile(r"[^\S \t\n]|[\x00-\x08\x0e-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True)
@@ -124,9 +129,19 @@ def written(capture: Capture) -> dict[str, Any]:
         for name, path in zip(capture.files, capture.paths, strict=True)
     ]
     nothing: dict[str, Any] = {"linktype": None, "packets": 0, "bytes": 0, "first": None, "last": None, "skipped": {}}
-    entry = {**_place(capture), "tool": capture.tool, "files": files, **nothing}
+    said = {"tool": capture.tool, "arguments": capture.record.get("arguments", []), "text": _beginning(capture)}
+    entry = {**_place(capture), **said, "files": files, **nothing}
     problems = _unlike_the_record(capture, files)
     return entry | ({"problems": problems} if problems else {})
+
+
+def _beginning(capture: Capture) -> str:
+    """Give the first TEXT bytes of what a tool wrote; of what others sent it, control characters are made visible."""
+    data = b""
+    for path in capture.paths:
+        with path.open("rb") as file:
+            data += file.read(TEXT - len(data))
+    return CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", data.decode(errors="replace").replace("\r\n", "\n"))
 
 
 def _place(capture: Capture) -> dict[str, Any]:

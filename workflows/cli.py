@@ -16,10 +16,7 @@ COMMANDS = {  # in the order of `snoopy --help`: the module of each, imported wh
     "stop": ("existing", "Stop a campaign: what was captured so far is kept and reported."),
     "logs": ("existing", "Show what a campaign's pods printed: all of them, or one TARGET's, namespace/pod."),
     "report": ("existing", "Fetch a campaign's report from the object store."),
-    "cron": (
-        "cron",
-        "Run campaigns on a schedule, each with its own report: create, list, pause, resume, delete, runs.",
-    ),
+    "cron": ("cron", "Run campaigns on a schedule: each run has its own report, and all of them are one trend."),
     "analyse": (
         "analysing",
         "Report on captures that are files here: pcap and pcapng, compressed with gzip or zstd or not.",

@@ -67,14 +67,14 @@ def tried_again() -> Iterator[None]:
 def campaigns(plural: str, group: str) -> None:
     """Handle one kind of resource that runs campaigns."""
 
-    @kopf.on.resume(group, "v1alpha1", plural, registry=resources, deleted=False)
-    @kopf.on.create(group, "v1alpha1", plural, registry=resources)
-    @kopf.on.update(group, "v1alpha1", plural, registry=resources, field="spec")
+    @kopf.on.resume(group, "v1alpha1", plural, registry=resources, id="run", deleted=False)
+    @kopf.on.create(group, "v1alpha1", plural, registry=resources, id="run")
+    @kopf.on.update(group, "v1alpha1", plural, registry=resources, id="run", field="spec")
     def run(body: kopf.Body, memo: kopf.Memo, **_: Any) -> None:
         with tried_again():
             memo.reconciler.run(dict(body))
 
-    @kopf.on.delete(group, "v1alpha1", plural, registry=resources, timeout=PATIENCE)
+    @kopf.on.delete(group, "v1alpha1", plural, registry=resources, id="end", timeout=PATIENCE)
     def end(body: kopf.Body, memo: kopf.Memo, **_: Any) -> None:
         with tried_again():
             memo.reconciler.end(dict(body))
@@ -103,7 +103,7 @@ def withdraw(body: kopf.Body, memo: kopf.Memo, **_: Any) -> None:
 def mirror(group: str, version: str, plural: str, copy: Callable[[Reconciler, dict[str, Any]], None]) -> None:
     """Copy how something is that was made for a resource into the resource's status, when it changes."""
 
-    @kopf.on.event(group, version, plural, registry=made, labels=OURS)
+    @kopf.on.event(group, version, plural, registry=made, id=f"mirror-{plural}", labels=OURS)
     def changed(body: kopf.Body, memo: kopf.Memo, type: str | None, **_: Any) -> None:  # noqa: A002 - kopf's name
         for tried in range(TRIES):
             try:

@@ -14,7 +14,7 @@ from steps.cluster import ClusterError
 from workflows import data_endpoint, status, translate
 from workflows.campaign import TEMPLATE
 from workflows.progress import ENDED, phase
-from workflows.resources import Object, Resources
+from workflows.resources import PLURALS, Object, Resources
 from workflows.status import Condition
 
 #: The label by which Argo marks the Workflows of a CronWorkflow.
@@ -159,8 +159,8 @@ class Reconciler:
     def owner(self, made: Object) -> Object | None:
         """Give the resource for which an object was made; None when it is gone."""
         labels = made["metadata"].get("labels", {})
-        kind, namespace, name, uid = (labels.get(translate.OWNER + part) for part in translate.OWNER_PARTS)
-        found = self._resources.get(kind, namespace, name)
+        kind, namespace, name, uid = (labels.get(translate.OWNER + part, "") for part in translate.OWNER_PARTS)
+        found = self._resources.get(kind, namespace, name) if kind in PLURALS and namespace and name else None
         return found if found and found["metadata"]["uid"] == uid else None
 
     def tell(self, resource: Object, now: list[Condition], *, generation: bool = False, **about: Any) -> None:
@@ -190,6 +190,7 @@ class Reconciler:
                     self._say(current, kind, each["reason"], each["message"])
                 return
             time.sleep(0.1)
+        raise ClusterError(f"the status of {resource['kind']} {meta['namespace']}/{meta['name']} is changed by others")
 
     def _status(self, resource: Object) -> Object:
         meta = resource["metadata"]

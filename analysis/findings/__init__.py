@@ -1,6 +1,6 @@
 """Findings: what a person can act on, one sentence each, with the packets that prove it."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,11 +44,11 @@ def findings(report: Mapping[str, Any], seen: Seen, places: Places, thresholds: 
         *applications.of_http(seen.requests, places, thresholds),
     ]
     if all(each["severity"] == "info" for each in found):
-        found.append(_all_well(seen))
+        found.append(_all_well(seen, {each["tool"] for each in report["captures"] if "tool" in each}))
     return sorted(found, key=lambda each: SEVERITIES.index(each["severity"]))
 
 
-def _all_well(seen: Seen) -> Finding:
+def _all_well(seen: Seen, tools: Collection[str]) -> Finding:
     counts = {
         "{} succeeded": ("connection", (seen.connections["outcome"] == "succeeded").sum()),
         "{} answered": ("DNS lookup", (seen.lookups["rcode"] != "").sum()),
@@ -56,6 +56,10 @@ def _all_well(seen: Seen) -> Finding:
         "{} answered ": ("HTTP request", (seen.requests["outcome"] == "answered").sum()),
     }
     done = [said.strip().format(many(int(count), thing)) for said, (thing, count) in counts.items() if count]
+    if not done and tools and seen.connections.empty:
+        return finding(
+            "nothing_tried", f"What {' and '.join(sorted(tools))} wrote is below; no connection was captured."
+        )
     if not done:
         return finding("nothing_tried", "No TCP connection was opened and no name was looked up in this time.")
     said = " and ".join(filter(None, [", ".join(done[:-1]), done[-1]]))

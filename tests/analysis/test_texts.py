@@ -51,13 +51,26 @@ def test_a_tools_output_is_listed_with_its_files_and_is_no_capture(wire: Any, st
 
 def test_a_campaign_of_text_alone(store: Any, report: Any, tmp_path: Path) -> None:
     store.plan("client")
-    text(store, "client", "ss", "Netid State")
+    text(store, "client", "ss", "Netid State", arguments=["-t"])
     found = report()
     assert outcomes(found) == {"client": ("captured", "")}
     assert [finding["code"] for finding in found["findings"]] == ["nothing_tried"]
+    assert found["findings"][0]["text"] == "What ss wrote is below; no connection was captured."
     page = (tmp_path / "out/report.html").read_text()
-    assert '<span class="kind">ss</span>' in page
+    assert "<code>ss -t</code>" in page
+    assert "<pre>Netid State</pre>" in page
     assert "in 0 captures" in page
+
+
+def test_the_beginning_of_a_text_is_in_the_report_and_harms_no_terminal_and_no_page(
+    store: Any, report: Any, tmp_path: Path
+) -> None:
+    store.plan("client")
+    text(store, "client", "ping", "<b>\x1b[31m\u009b\n", "x" * 9000)
+    (entry,) = report()["captures"]
+    assert entry["text"].startswith("<b>\\x1b[31m\\x9b\nxxx")
+    assert 8100 < entry["text"].count("x") < 8192, "of 9000"
+    assert "&lt;b&gt;\\x1b[31m" in (tmp_path / "out/report.html").read_text()
 
 
 @pytest.mark.parametrize(
