@@ -52,10 +52,10 @@ COLUMNS = {
     "tls": PACKET | tls.MESSAGES,
     "http": PACKET | http.MESSAGES,
 }
-FIELDS = (*dns.FIELDS, *http.FIELDS, *tls.FIELDS)  # tls.NAMED follow
+FIELDS = (*dns.FIELDS, *http.FIELDS, *tls.FIELDS)
 OF_DNS = slice(len(dns.FIELDS))
 OF_HTTP = slice(OF_DNS.stop, OF_DNS.stop + len(http.FIELDS))
-OF_TLS = slice(OF_HTTP.stop, len(FIELDS) + len(tls.NAMED))
+OF_TLS = slice(OF_HTTP.stop, len(FIELDS))
 READERS: dict[int, tuple[str, slice, Callable[[Sequence[str]], Iterator[tuple[Any, ...]]]]] = {
     DNS: ("dns", OF_DNS, dns.messages),
     TLS: ("tls", OF_TLS, tls.messages),
@@ -126,7 +126,7 @@ def _rows(packets: Packets, copy: Path) -> Iterator[tuple[str, tuple[Any, ...]]]
     if selected is None or not len(selected.frames):
         return
     places = _separated(selected, packets.connections["dst_port"], copy)
-    found = tshark.fields(copy, FIELDS, named=tls.NAMED, options=OPTIONS)
+    found = tshark.fields(copy, FIELDS, options=OPTIONS)
     numbers = zip(selected.frames.tolist(), selected.connections.tolist(), selected.applications.tolist(), strict=True)
     frame = 0
     for (time, *ends), (frame, connection, application), values in zip(places, numbers, found, strict=False):

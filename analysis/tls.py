@@ -11,14 +11,15 @@ from typing import Any
 import pandas as pd
 
 from analysis.timestamps import NANOSECONDS
-from analysis.tshark import SEPARATOR
+from analysis.tshark import SEPARATOR, value_names
 
+CIPHER, ALERT = NAMED = ("tls.handshake.ciphersuite", "tls.alert_message.desc")
 FIELDS = (  # Wireshark's; since TLS 1.3 an encrypted record's type is `opaque`
     *("tls.record.content_type", "tls.record.opaque_type", "tls.record.length", "tls.handshake.type"),
     *("tls.handshake.version", "tls.handshake.extensions.supported_version"),
     *("tls.handshake.extensions_server_name", "tls.handshake.extensions_alpn_str"),
+    *NAMED,
 )
-NAMED = ("tls.handshake.ciphersuite", "tls.alert_message.desc")
 VERSIONS = {0x0300: "SSL 3.0", 0x0301: "TLS 1.0", 0x0302: "TLS 1.1", 0x0303: "TLS 1.2", 0x0304: "TLS 1.3"}
 DRAFT = 0x7F  # of TLS 1.3, in the high byte
 CHANGE_CIPHER_SPEC, APPLICATION_DATA = "20", "23"  # types of records
@@ -58,30 +59,35 @@ def messages(values: Sequence[str]) -> Iterator[tuple[str, str, str, str, str, s
     """Read what one packet says about a handshake.
 
     Args:
-        values: those of FIELDS and NAMED, as `analysis.tshark.fields` gives them.
+        values: those of FIELDS, as `analysis.tshark.fields` gives them.
 
     Returns:
         The columns MESSAGES.
 
     """
-    clear, opaque, lengths, types, versions, supported, sni, alpn = (
-        value.split(SEPARATOR) if value else [] for value in values[: len(FIELDS)]
+    clear, opaque, lengths, types, versions, supported, sni, alpn, ciphers, alerts = (
+        value.split(SEPARATOR) if value else [] for value in values
     )
-    cipher, alerts = values[len(FIELDS) :]
     offered = alpn[0] if alpn else ""
     for kind in dict.fromkeys(HELLOS[number] for number in types if number in HELLOS):
         if kind == "client_hello":
             yield kind, "", "", sni[0] if sni else "", offered, ""
         else:
+            cipher = ",".join(_name(CIPHER, number) for number in ciphers)
             yield kind, _version((supported or versions or ["0"])[0]), cipher, "", offered, ""
     if CHANGE_CIPHER_SPEC in clear:
         yield "change_cipher_spec", "", "", "", "", ""
-    for alert in filter(None, alerts.split(",")):
-        yield "alert", "", "", "", "", alert.lower().replace(" ", "_")
+    for alert in alerts:
+        yield "alert", "", "", "", "", _name(ALERT, alert).lower().replace(" ", "_")
     if opaque and ALERT_LENGTHS.issuperset(lengths[-len(opaque) :]):
         yield "encrypted_alert", "", "", "", "", ""
     elif APPLICATION_DATA in clear + opaque:
         yield "encrypted", "", "", "", "", ""
+
+
+def _name(field: str, number: str) -> str:
+    """Give Wireshark's name for a number, or the number as Wireshark wrote it."""
+    return value_names(*NAMED)[field].get(int(number, 0), number)
 
 
 def _version(code: str) -> str:

@@ -1,4 +1,4 @@
-"""Wireshark's command line: which version is installed, and one run of it over a file, a row of fields per packet."""
+"""Wireshark's command line: its version, its names for values, and one run over a file, a row of fields per packet."""
 
 import os
 import re
@@ -8,11 +8,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 SEPARATOR = "\x1f"  # between the values of a field that occurs several times in a packet: no value holds it
 AGGREGATOR = b"\xff"  # what tshark writes there: in no UTF-8, and escaped by no version, as 4.2 and later would \f
 CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]|\xc2[\x80-\x9f]")  # C0 but the tab between fields, DEL, C1 in UTF-8
+NAMING = Lock()  # captures are read in several threads, and one asks for names
 Process = subprocess.Popen[bytes]
 
 
@@ -47,9 +49,38 @@ def version() -> str:
     return found[0].decode() if found else "unknown"
 
 
-def fields(
-    file: Path, names: Sequence[str], *, named: Sequence[str] = (), options: Sequence[str] = ()
-) -> Iterator[list[str]]:
+def value_names(*names: str) -> dict[str, dict[int, str]]:
+    """Give Wireshark's names for the values of fields, by field and number.
+
+    It is asked once in a process: it takes half a second to list the values of all its fields, more than a million.
+    Custom columns had the names of each packet's values, but tshark writes none since 4.4.
+
+    Args:
+        names: Wireshark's names of fields.
+
+    Raises:
+        StoppedError: tshark is not installed, or ended with an error.
+
+    """
+    with NAMING:
+        return _value_names(names)
+
+
+@cache
+def _value_names(names: Sequence[str]) -> dict[str, dict[int, str]]:
+    found: dict[str, dict[int, str]] = {name: {} for name in names}
+    starts = tuple(f"V\t{name}\t".encode() for name in names)
+    with _run("-G", "values", stderr=subprocess.DEVNULL) as process:
+        for line in process.stdout or ():
+            if line.startswith(starts):
+                _, name, number, text = line.decode(errors="replace").rstrip("\n").split("\t")
+                found[name][int(number, 0)] = text
+    if process.returncode:
+        raise stopped(process.returncode, "")
+    return found
+
+
+def fields(file: Path, names: Sequence[str], *, options: Sequence[str] = ()) -> Iterator[list[str]]:
     r"""Give a row for every packet of a file: these fields' values, in this order.
 
     Whoever sends packets chooses some of them, and a terminal may show them: control characters are written as \xNN.
@@ -57,17 +88,13 @@ def fields(
     Args:
         file: any capture file.
         names: Wireshark's names of fields; the values of one that occurs several times are joined by SEPARATOR.
-        named: fields whose values are wanted by Wireshark's names for them, not as numbers; they follow, and several
-            values are joined by commas.
         options: more words of tshark's command line.
 
     Raises:
         StoppedError: tshark is not installed, or ended with an error; what it read until then was given.
 
     """
-    columns = ",".join(f'"{name}","%Cus:{name}:0:R"' for name in named)
-    words = ["-o", f"gui.column.format:{columns}"] if named else []
-    words += [word for name in (*names, *(f"_ws.col.{name}" for name in named)) for word in ("-e", name)]
+    words = [word for name in names for word in ("-e", name)]
     with ExitStack() as stack:
         settings = stack.enter_context(tempfile.TemporaryDirectory(prefix="snoopy-"))  # not this user's own
         errors = stack.enter_context(tempfile.TemporaryFile())

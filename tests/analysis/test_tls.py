@@ -169,7 +169,7 @@ def test_a_hello_sent_again_is_one_handshake(wire: Any, look: Any, certificate: 
 
 def test_a_retried_hello_counts_from_the_first(wire: Any, look: Any, certificate: Path) -> None:
     peers = Peers(certificate, "TLS 1.3", curve="secp521r1")
-    peers.talk(Dialogue(wire, 443), steps=6)
+    peers.talk(Dialogue(wire, 443), steps=6, size=9000)  # the hello of OpenSSL 3.5 is longer than a usual segment
     (row,) = look()
     assert (row["outcome"], row["version"]) == ("completed", "TLS 1.3")
     assert (row["hello_ms"], row["frame"]) == (1.0, 3)
@@ -183,13 +183,13 @@ def test_a_second_connection_from_the_same_port(wire: Any, look: Any, certificat
     assert [(row["connection"], row["outcome"]) for row in look()] == [(0, "completed"), (1, "completed")]
 
 
-@pytest.mark.parametrize(("snaplen", "expected"), [(200, []), (300, ["completed"])], ids=["the hello", "the rest"])
+@pytest.mark.parametrize(("snaplen", "expected"), [(60, []), (300, ["completed"])], ids=["the hello", "the rest"])
 def test_packets_that_were_cut(wire: Any, look: Any, certificate: Path, snaplen: int, expected: list[str]) -> None:
     dialogue = Dialogue(wire, 443)
     peers = Peers(certificate, "TLS 1.2")
     peers.talk(dialogue)
     dialogue.ask(peers.data())
-    assert [row["outcome"] for row in look(snaplen)] == expected  # Wireshark reads no half hello
+    assert [row["outcome"] for row in look(snaplen)] == expected  # Wireshark 4.0 reads no half hello, 4.4 does
 
 
 def test_only_one_direction_was_captured(wire: Any, look: Any, certificate: Path) -> None:
@@ -220,6 +220,37 @@ def test_a_name_that_would_control_a_terminal(wire: Any, look: Any, sent: str, s
 def test_versions(number: str, expected: str) -> None:
     values = ["22", "", "90", "2", "0x0303", number, "", "", "", ""]
     assert list(tls.messages(values)) == [("server_hello", expected, "", "", "", "")]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "expected"),
+    [
+        ("0x1301", "TLS_AES_128_GCM_SHA256"),
+        ("4865", "TLS_AES_128_GCM_SHA256"),
+        ("0x1301\x1f0xc02f", "TLS_AES_128_GCM_SHA256,TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"),
+        ("0x0a0a", "Reserved (GREASE)"),
+        ("0xdead", "0xdead"),
+        ("", ""),
+    ],
+)
+def test_ciphers(numbers: str, expected: str) -> None:
+    values = ["22", "", "90", "2", "0x0303", "", "", "", numbers, ""]
+    assert list(tls.messages(values)) == [("server_hello", "TLS 1.2", expected, "", "", "")]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "expected"),
+    [
+        ("40", ["handshake_failure"]),
+        ("0x28", ["handshake_failure"]),
+        ("70\x1f0", ["protocol_version", "close_notify"]),
+        ("200", ["200"]),
+        ("", []),
+    ],
+)
+def test_alerts(numbers: str, expected: list[str]) -> None:
+    values = ["21", "", "2", "", "", "", "", "", "", numbers]
+    assert list(tls.messages(values)) == [("alert", "", "", "", "", name) for name in expected]
 
 
 def test_no_messages_are_no_handshakes() -> None:
