@@ -91,6 +91,8 @@ images: ## Build the two images with docker, or with BUILDER=podman
 deploy: ## Install on the cluster of the current kubeconfig; OVERLAY=s3 for a store of your own
 	@kubectl get crd workflows.argoproj.io -o name >/dev/null || { echo "Argo Workflows is not installed \
 	on this cluster, or the cluster cannot be reached: see argo-workflows.readthedocs.io/en/stable/quick-start"; exit 1; }
+	@kubectl get validatingadmissionpolicies -o name >/dev/null || { echo "Kubernetes 1.30 or newer is needed: who may \
+	capture is decided by a ValidatingAdmissionPolicy"; exit 1; }
 	kubectl apply --server-side --force-conflicts -k deploy/overlays/$(OVERLAY)
 	@for each in $$(kubectl -n snoopy-operator get deployment -o name); do \
 	  kubectl -n snoopy-operator rollout status $$each --timeout=180s || exit 1; done
@@ -99,7 +101,7 @@ deploy: ## Install on the cluster of the current kubeconfig; OVERLAY=s3 for a st
 undeploy: ## Remove everything that deploy installed; campaigns of resources are stopped and reported first
 	@for kind in tcpdumps.pcap snoopyjobs.job snoopydataendpoints.data; do \
 	  ! kubectl get crd $$kind.fennecproject.io >/dev/null 2>&1 || \
-	  kubectl delete $$kind.fennecproject.io --all --all-namespaces --timeout=300s || exit 1; done
+	  kubectl delete $$kind.fennecproject.io --all --all-namespaces --timeout=900s || exit 1; done
 	kubectl delete --ignore-not-found -k deploy/overlays/$(OVERLAY)
 
 .PHONY: cluster

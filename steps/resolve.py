@@ -31,6 +31,10 @@ class ResolveError(Exception):
     """Nothing can be planned; the message is one sentence."""
 
 
+class NoTargetError(ResolveError):
+    """No pod matches; at another time one may."""
+
+
 def resolve(api: client.ApiClient, asked: CampaignInput, *, campaign: str, namespace: str) -> Plan:
     """Find the pods that were chosen, and the names that a report gives to addresses.
 
@@ -119,10 +123,10 @@ def _all_were_found(asked: CampaignInput, pods: Iterable[Any]) -> None:
     where = f"in namespaces {', '.join(asked.namespaces)} with the other criteria"
     for pattern in asked.pods:
         if not any(fnmatchcase(name, pattern) for name in names):
-            raise ResolveError(f"pods: {pattern!r}: no such pod {where}")
+            raise NoTargetError(f"pods: {pattern!r}: no such pod {where}")
     for owner in asked.owners:
         if owner not in owners:
-            raise ResolveError(f"owners: {owner!r}: has no pod {where}")
+            raise NoTargetError(f"owners: {owner!r}: has no pod {where}")
 
 
 def _is_possible(asked: CampaignInput, targets: list[Target], left_out: list[LeftOut]) -> None:
@@ -132,7 +136,7 @@ def _is_possible(asked: CampaignInput, targets: list[Target], left_out: list[Lef
             f"{name}: {criteria[name]}" for name in ("namespaces", "selector", "nodes") if name in criteria
         )
         reasons = "; ".join(f"{pod.namespace}/{pod.pod} was left out: {pod.reason}" for pod in left_out)
-        raise ResolveError(f"no target: no running pod matches {chosen}{'; ' + reasons if reasons else ''}")
+        raise NoTargetError(f"no target: no running pod matches {chosen}{'; ' + reasons if reasons else ''}")
     if len(targets) > asked.parallelism:
         raise ResolveError(
             f"parallelism: {asked.parallelism}: the selection has {len(targets)} pods; choose fewer, or allow more"

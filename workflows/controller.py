@@ -4,11 +4,11 @@ kopf watches and retries; what to do is in `reconcile`. Two operators are in thi
 namespace, and what runs for it is in one, so that nothing but resources is watched everywhere, or may be.
 """
 
+import os
 import signal
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor
 from concurrent.futures import wait as until
 from contextlib import contextmanager
@@ -20,24 +20,25 @@ from prometheus_client import Counter, start_http_server
 
 from steps.cluster import ClusterError, connect
 from workflows.campaign import NAMESPACE
-from workflows.reconcile import Reconciler, WaitingError
+from workflows.data_endpoint import DataEndpoints
+from workflows.owners import Owners, WaitingError
+from workflows.reconcile import Reconciler
 from workflows.resources import Resources
-from workflows.translate import OWNER
+from workflows.translate import OWNER, OWNER_PARTS
 
 NAME: Any = "snoopy-controller"  # kopf would ask for the user's name, which a number in an image has not
 #: What kopf keeps on resources is named after it.
 DOMAIN = "snoopy.fennecproject.io"
 #: Seconds until the next try: of what is waited for, and of what was refused.
 SOON, LATER = 2, 5
-#: Every so many seconds all Workflows are looked at, whatever was heard of them.
-RESYNC = 300
-TRIES = 5
-#: How long a campaign that is stopped may take to report, before its resource may go all the same, in seconds.
-PATIENCE = 900
+#: Every so many seconds what runs for a resource is looked at, whatever was heard of it.
+RESYNC = float(os.environ.get("SNOOPY_RESYNC", "60"))
+#: How long a watch may last, in seconds.
+WATCH = 300
 
 CAMPAIGNS = {"tcpdumps": "pcap.fennecproject.io", "snoopyjobs": "job.fennecproject.io"}
 ENDPOINTS = ("data.fennecproject.io", "v1alpha1", "snoopydataendpoints")
-OURS = {OWNER + "uid": kopf.PRESENT}
+OURS = {OWNER + part: kopf.PRESENT for part in OWNER_PARTS}
 
 EVENTS = Counter("snoopy_controller_events", "What resources were told", ["kind", "reason"])
 REFUSALS = Counter("snoopy_controller_refusals", "What the cluster refused, or did not answer")
@@ -72,51 +73,57 @@ def campaigns(plural: str, group: str) -> None:
     @kopf.on.update(group, "v1alpha1", plural, registry=resources, id="run", field="spec")
     def run(body: kopf.Body, memo: kopf.Memo, **_: Any) -> None:
         with tried_again():
-            memo.reconciler.run(dict(body))
+            memo.campaigns.run(dict(body))
 
-    @kopf.on.delete(group, "v1alpha1", plural, registry=resources, id="end", timeout=PATIENCE)
+    @kopf.on.delete(group, "v1alpha1", plural, registry=resources, id="end")
     def end(body: kopf.Body, memo: kopf.Memo, **_: Any) -> None:
         with tried_again():
-            memo.reconciler.end(dict(body))
+            memo.campaigns.end(dict(body))
+
+    @kopf.timer(group, "v1alpha1", plural, registry=resources, id="look", interval=RESYNC, initial_delay=RESYNC)
+    def look(body: kopf.Body, memo: kopf.Memo, **_: Any) -> None:
+        with tried_again():
+            memo.campaigns.look(dict(body))
 
 
 for each in CAMPAIGNS.items():
     campaigns(*each)
 
 
-@kopf.on.resume(*ENDPOINTS, registry=resources, deleted=False)
-@kopf.on.create(*ENDPOINTS, registry=resources)
-@kopf.on.update(*ENDPOINTS, registry=resources, field="spec")
+@kopf.on.resume(*ENDPOINTS, registry=resources, id="serve", deleted=False)
+@kopf.on.create(*ENDPOINTS, registry=resources, id="serve")
+@kopf.on.update(*ENDPOINTS, registry=resources, id="serve", field="spec")
 def serve(body: kopf.Body, memo: kopf.Memo, **_: Any) -> None:
     """Run a data endpoint."""
     with tried_again():
-        memo.reconciler.serve(dict(body))
+        memo.endpoints.serve(dict(body))
 
 
-@kopf.on.delete(*ENDPOINTS, registry=resources, timeout=PATIENCE)
+@kopf.on.delete(*ENDPOINTS, registry=resources, id="withdraw")
 def withdraw(body: kopf.Body, memo: kopf.Memo, **_: Any) -> None:
     """Remove a data endpoint."""
     with tried_again():
-        memo.reconciler.withdraw(dict(body))
+        memo.endpoints.withdraw(dict(body))
 
 
-def mirror(group: str, version: str, plural: str, copy: Callable[[Reconciler, dict[str, Any]], None]) -> None:
-    """Copy how something is that was made for a resource into the resource's status, when it changes."""
+def mirror(group: str, plural: str, of: str, change: str, gone: str = "") -> None:
+    """Let one of those in the memo hear when something that was made for a resource changes, or goes.
 
-    @kopf.on.event(group, version, plural, registry=made, id=f"mirror-{plural}", labels=OURS)
+    What they cannot do then, the next look at the resource does.
+    """
+
+    @kopf.on.event(group, plural, registry=made, id=f"mirror-{plural}", labels=OURS)
     def changed(body: kopf.Body, memo: kopf.Memo, type: str | None, **_: Any) -> None:  # noqa: A002 - kopf's name
-        for tried in range(TRIES):
-            try:
-                return None if type == "DELETED" else copy(memo.reconciler, dict(body))
-            except ClusterError:  # kopf does not try again what an event could not do
-                REFUSALS.inc()
-                time.sleep(2**tried)
-        return None
+        try:
+            if method := gone if type == "DELETED" else change:
+                getattr(memo[of], method)(dict(body))
+        except ClusterError:
+            REFUSALS.inc()
 
 
-mirror("argoproj.io", "v1alpha1", "workflows", Reconciler.mirror)
-mirror("argoproj.io", "v1alpha1", "cronworkflows", Reconciler.mirror_schedule)
-mirror("apps", "v1", "deployments", Reconciler.mirror_server)
+mirror("argoproj.io", "workflows", "campaigns", "mirror", "gone")
+mirror("argoproj.io", "cronworkflows", "campaigns", "mirror_schedule")
+mirror("apps", "deployments", "endpoints", "mirror")
 
 
 def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
@@ -124,10 +131,10 @@ def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
     settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=DOMAIN)
     settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=DOMAIN)
     settings.persistence.finalizer = f"{DOMAIN}/finalizer"
-    settings.watching.server_timeout = RESYNC
-    settings.watching.client_timeout = RESYNC + 30
+    settings.watching.server_timeout = WATCH
+    settings.watching.client_timeout = WATCH + 30
     settings.networking.connect_timeout = 5
-    settings.networking.request_timeout = RESYNC + 60
+    settings.networking.request_timeout = WATCH + 60
     settings.execution.default_backoff = LATER
     settings.scanning.disabled = True  # it would want to watch namespaces and CustomResourceDefinitions
     settings.posting.reporting_component = NAME
@@ -150,7 +157,9 @@ def operate(namespace: str, health_port: int, stop: threading.Event) -> None:
         ClusterError: there is no cluster.
 
     """
-    memo = kopf.Memo(reconciler=Reconciler(Resources(connect()), namespace, say))
+    cluster = Resources(connect())
+    there = (cluster, namespace, Owners(cluster, say))
+    memo = kopf.Memo(campaigns=Reconciler(*there), endpoints=DataEndpoints(*there))
     scopes: list[dict[str, Any]] = [
         {"registry": resources, "clusterwide": True, "liveness_endpoint": f"http://0.0.0.0:{health_port}/healthz"},
         {"registry": made, "namespaces": [namespace]},

@@ -13,7 +13,7 @@ from steps.campaign_input import CampaignInput, InvalidInputError
 from steps.cluster import ClusterError
 from steps.objects import Bucket
 from steps.plan import reports_prefix, trends_prefix
-from steps.resolve import ResolveError
+from steps.resolve import NoTargetError
 from workflows import flags, printing
 from workflows.campaign import TEMPLATE
 from workflows.cluster import CONFLICT, NOT_FOUND, Cluster, open_cluster
@@ -25,8 +25,6 @@ from workflows.submit import plan
 from workflows.translate import OWNER, OWNER_PARTS
 
 DEFAULT = Schedule("@daily")
-#: What is wrong with a selection, however many pods it has at another time: ResolveError's sentences begin with it.
-ALWAYS_WRONG = ("namespaces:", "parallelism:")
 
 
 class _InThisOrder(click.Group):
@@ -111,9 +109,7 @@ def _targets_now(cluster: Cluster, asked: CampaignInput, name: str) -> Iterator[
     """Say which pods it would capture now; a selection that has none now may have some when it is due."""
     try:
         yield from printing.plan_lines(plan(cluster, asked, name, _say))
-    except ResolveError as error:
-        if str(error).startswith(ALWAYS_WRONG):
-            raise
+    except NoTargetError as error:
         yield f"now it would capture nothing, and fail: {error}"
 
 

@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from workflows.campaign import LABELS, SCRATCH, TLS
-from workflows.resources import Object
+from steps.cluster import ClusterError
+from workflows.campaign import LABELS, SCRATCH, TEMPLATE, TLS
+from workflows.owners import Owners, WaitingError
+from workflows.resources import Object, Resources
 from workflows.status import Condition
-from workflows.translate import owned_by, owner_references
+from workflows.translate import OWNER, OWNER_PARTS, owned_by, owner_references
 
 READY = "Ready"
 METRICS_PORT = 9090
@@ -14,10 +16,67 @@ METRICS_PORT = 9090
 SPOOL = "4Gi"
 
 
+class DataEndpoints:
+    """Runs data endpoints in a namespace. Every method raises ClusterError when the cluster refuses."""
+
+    def __init__(self, resources: Resources, namespace: str, owners: Owners) -> None:
+        self._resources, self._namespace, self._owners = resources, namespace, owners
+
+    def serve(self, resource: Object) -> None:
+        """Run a SnoopyDataEndpoint's server.
+
+        Raises:
+            WaitingError: something else has its name.
+            ClusterError: also while campaigns are not installed.
+
+        """
+        name = resource["spec"]["serviceName"]
+        for kind in ("Deployment", "Service"):
+            there = self._resources.get(kind, self._namespace, name)
+            if there and not owned_by(resource).items() <= there["metadata"].get("labels", {}).items():
+                taken = f"serviceName: {name!r}: there is a {kind} of that name, which is not this data endpoint's"
+                self._owners.tell(resource, [Condition(READY, False, "NameTaken", taken)], generation=True)
+                raise WaitingError(taken)
+        for manifest in manifests(resource, self._namespace, self._image()):
+            self._resources.apply(manifest)
+        made = self._resources.get("Deployment", self._namespace, name) or {}
+        where = {
+            "address": address(resource, self._namespace),
+            "prefix": prefix(resource, self._namespace),
+        }
+        self._owners.tell(resource, [condition(made)], generation=True, **where)
+
+    def withdraw(self, resource: Object) -> None:
+        """Remove a SnoopyDataEndpoint's server; what it took is in the object store."""
+        self._remove(owned_by(resource))
+
+    def mirror(self, deployment: Object) -> None:
+        """Write whether a data endpoint serves into its status; without a resource, remove it."""
+        if resource := self._owners.of(deployment):
+            self._owners.tell(resource, [condition(deployment)])
+        else:
+            labels = deployment["metadata"]["labels"]
+            self._remove({OWNER + part: labels[OWNER + part] for part in OWNER_PARTS})
+
+    def _remove(self, labels: Mapping[str, str]) -> None:
+        for kind in ("Service", "Deployment"):
+            for each in self._resources.list(kind, self._namespace, labels):
+                self._resources.delete(kind, self._namespace, each["metadata"]["name"])
+
+    def _image(self) -> str:
+        """Give the image of the installed campaigns, wherever that comes from."""
+        template = self._resources.get("WorkflowTemplate", self._namespace, TEMPLATE)
+        if not template:
+            raise ClusterError(
+                f"there is no WorkflowTemplate {TEMPLATE} in namespace {self._namespace}: run 'make deploy'"
+            )
+        return next(str(each["container"]["image"]) for each in template["spec"]["templates"] if each["name"] == "join")
+
+
 def address(resource: Mapping[str, Any], namespace: str) -> str:
     """Give where a data endpoint is reached, from every namespace: HOST:PORT."""
     spec = resource["spec"]
-    return f"{spec['serviceName']}.{namespace}.svc.cluster.local:{spec['servicePort']}"
+    return f"{spec['serviceName']}.{namespace}.svc:{spec['servicePort']}"
 
 
 def prefix(resource: Mapping[str, Any], namespace: str) -> str:
@@ -37,7 +96,8 @@ def manifests(resource: Mapping[str, Any], namespace: str, image: str) -> list[O
     selector = {"app.kubernetes.io/name": name, "app.kubernetes.io/component": "data-endpoint"}
     template = {"metadata": {"labels": LABELS | selector}, "spec": _pod(resource, namespace, image)}
     deployment = {"replicas": 1, "strategy": {"type": "Recreate"}, "selector": {"matchLabels": selector}}
-    ports = [{"name": "grpc", "port": port, "targetPort": "grpc", "appProtocol": "kubernetes.io/h2c"}]
+    protocol = {} if resource["spec"].get("tlsSecretName") else {"appProtocol": "kubernetes.io/h2c"}
+    ports = [{"name": "grpc", "port": port, "targetPort": "grpc", **protocol}]
     return [
         {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": {**deployment, "template": template}},
         {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": {"selector": selector, "ports": ports}},

@@ -13,7 +13,7 @@ from workflows.progress import ENDED, failure, phase, pods
 
 Status = dict[str, Any]
 SUBMITTED, RUNNING, COMPLETE, DEGRADED = TYPES = ("Submitted", "Running", "Complete", "Degraded")
-AS_EXPECTED = "AsExpected"
+AS_EXPECTED, INVALID = "AsExpected", "InvalidSpec"
 REPORTED = {"0", str(INCOMPLETE)}
 
 
@@ -30,8 +30,19 @@ class Condition:
 def invalid(sentence: str) -> list[Condition]:
     """Say that a specification cannot be run."""
     return [
-        Condition(SUBMITTED, holds=False, reason="InvalidSpec", message=sentence),
-        Condition(DEGRADED, holds=True, reason="InvalidSpec", message=sentence),
+        Condition(SUBMITTED, holds=False, reason=INVALID, message=sentence),
+        Condition(RUNNING, holds=False, reason=INVALID, message="what ran before is stopped"),
+        Condition(DEGRADED, holds=True, reason=INVALID, message=sentence),
+    ]
+
+
+def deleted(workflow: str) -> list[Condition]:
+    """Say that somebody deleted a Workflow that ran."""
+    sentence = f"{workflow} was deleted while it ran: what it had captured is in the object store, without a report"
+    return [
+        Condition(RUNNING, holds=False, reason="WorkflowDeleted", message=f"{workflow} is gone"),
+        Condition(COMPLETE, holds=False, reason="NoReport", message=sentence),
+        Condition(DEGRADED, holds=True, reason="WorkflowDeleted", message=sentence),
     ]
 
 

@@ -60,9 +60,12 @@ FIELDS = {
     "-s": "snaplen",
     "--snapshot-length": "snaplen",
 }
-#: Those that say how packets are printed, or that a campaign's captures have anyway: they change no capture file.
+EVERYTHING = "262144"  # to tcpdump, -s 0 is that
+#: Those that say how packets are printed, or how they are read from the kernel: they change no capture file.
 BUFFER = {"-B", "--buffer-size"}
-PRINTING = {f"-{letter}" for letter in "AbefHKlnNOqStuUvwxX#"} | {"--number", "--print", "--packet-buffered"}
+PRINTING = {f"-{letter}" for letter in "AbefHKlnNOpqStuUvwxX#"} | {
+    *("--immediate-mode", "--no-promiscuous-mode", "--number", "--packet-buffered", "--print"),
+}
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ def run(resource: Mapping[str, Any]) -> Run:
     kind, spec = resource["kind"], resource["spec"]
     try:
         values = {"Tcpdump": _tcpdump, "SnoopyJob": _snoopy_job}[kind](spec)
-        asked = campaign_input({"namespaces": spec["targetNamespace"], **values})
+        asked = campaign_input({"namespaces": [spec["targetNamespace"]], **values})
         filters.check_input(asked)
         return Run(asked, _schedule(spec))
     except InvalidInputError as error:
@@ -130,7 +133,7 @@ def _tcpdumps(arguments: str) -> dict[str, Any]:
     values: dict[str, Any] = {"arguments": ""}
     for name, value in options:
         if field := FIELDS.get(name):
-            values[field] = value
+            values[field] = EVERYTHING if (field, value) == ("snaplen", "0") else value
         elif name in BUFFER:
             values["buffer"] = f"{value}KiB"
         elif name not in PRINTING:

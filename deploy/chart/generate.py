@@ -13,9 +13,12 @@ import yaml
 CHART = Path(__file__).parent
 DEPLOY = CHART.parent
 NAMESPACE = "snoopy-operator"
+#: Uninstalling is no reason to delete what people made.
+CRD, KEPT = "CustomResourceDefinition", {"annotations": {"helm.sh/resource-policy": "keep"}}
 NOTE = "{{- /* Made by `make manifests` from deploy/: change it there. */ -}}\n"
 PLACES = {  # what is rendered, and what a release has there
     f"namespace: {NAMESPACE}": "namespace: {{ .Release.Namespace }}",
+    f".namespace('{NAMESPACE}')": ".namespace('{{ .Release.Namespace }}')",
     "image: localhost/snoopy:dev": "image: {{ .Values.images.snoopy }}",
     "image: localhost/snoopy-capture:dev": "image: {{ .Values.images.capture }}",
     "image: quay.io/minio/minio:latest": "image: {{ .Values.images.minio }}",
@@ -32,7 +35,8 @@ def rendered(kustomization: str) -> list[dict[str, Any]]:
 
 def template(objects: list[dict[str, Any]], condition: str = "") -> str:
     """Give objects as a template; what Argo will expand is no business of Helm's."""
-    text = yaml.safe_dump_all(objects, sort_keys=False, width=1000).replace("{{", '{{ "{{" }}')
+    kept = [each | {"metadata": each["metadata"] | KEPT} if each["kind"] == CRD else each for each in objects]
+    text = yaml.safe_dump_all(kept, sort_keys=False, width=1000).replace("{{", '{{ "{{" }}')
     for place, value in PLACES.items():
         text = text.replace(place, value)
     return NOTE + (f"{{{{- if {condition} }}}}\n{text}{{{{- end }}}}\n" if condition else text)

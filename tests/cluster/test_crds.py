@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ def test_examples(kubectl: Any, example: Path) -> None:
     [
         ("Tcpdump", {"targetNamespace": None}, "spec.targetNamespace: Required value"),
         ("Tcpdump", {"podLabel": {}}, "spec.podLabel: Invalid value: 0: spec.podLabel in body should have at least 1"),
+        ("Tcpdump", {"targetNamespace": "a,kube-system"}, "the name of one namespace is needed"),
+        ("SnoopyJob", {"targetNamespace": "{{workflow.name}}"}, "the name of one namespace is needed"),
         ("Tcpdump", {"packetCount": 0}, "spec.packetCount: Invalid value: 0"),
         ("Tcpdump", {"duration": "soon"}, "a duration such as 30s, 1m30s, 2h or 1d is needed"),
         ("Tcpdump", {"filter": "-z id"}, "it may neither begin with '-', as an option would"),
@@ -66,26 +69,48 @@ def test_what_is_wrong(kind: str, spec: dict[str, Any], sentence: str) -> None:
     assert sentence in refused.stderr
 
 
-def test_who_may_not_run_commands_in_pods_may_not_capture_at_them(kubectl: Any) -> None:
-    """Somebody with every right on the resources, and none on the pods."""
+@pytest.fixture
+def somebody(kubectl: Any) -> Iterator[str]:
+    """Somebody with every right on the resources, and none on pods or Deployments."""
+    groups = [f"{group}.fennecproject.io" for group in ("pcap", "job", "data")]
     role = {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "ClusterRole",
         "metadata": {"name": "snoopy-tests-resources"},
-        "rules": [{"apiGroups": ["pcap.fennecproject.io", "job.fennecproject.io"], "resources": ["*"], "verbs": ["*"]}],
+        "rules": [{"apiGroups": groups, "resources": ["*"], "verbs": ["*"]}],
     }
     kubectl("apply", "-f", "-", input=json.dumps(role))
     named = ("clusterrolebinding", "snoopy-tests-resources")
     kubectl("create", *named, "--clusterrole=snoopy-tests-resources", "--user=somebody")
+    yield "--as=somebody"
+    kubectl("delete", *named)
+    kubectl("delete", "clusterrole", "snoopy-tests-resources")
+    kubectl("delete", "rolebinding", "snoopy-tests", "-n", "default", "--ignore-not-found")
+
+
+def test_who_may_not_run_commands_in_pods_may_not_capture_at_them(kubectl: Any, somebody: str) -> None:
+    for kind in ("Tcpdump", "SnoopyJob"):
+        refused = applied(resource(kind), somebody)
+        assert "permission missing: you may not create pods/exec in it" in refused.stderr, refused.stderr
+    kubectl("create", "rolebinding", "snoopy-tests", "-n", "default", "--clusterrole=admin", "--user=somebody")
+    assert applied(resource("Tcpdump"), somebody).returncode == 0
+    refused = applied(resource("Tcpdump", targetNamespace="kube-system"), somebody)
+    assert "targetNamespace: 'kube-system': permission missing" in refused.stderr
+
+
+def test_nor_may_they_change_what_is_captured(kubectl: Any, somebody: str) -> None:
+    paused = {"schedule": "0 0 1 1 *", "suspend": True, "targetNamespace": "default"}
+    name = ("tcpdump", "sample", "-n", "default")
+    kubectl("apply", "-n", "default", "-f", "-", input=json.dumps(resource("Tcpdump", **paused)))
     try:
-        for kind in ("Tcpdump", "SnoopyJob"):
-            refused = applied(resource(kind), "--as=somebody")
-            assert refused.returncode == 1
-            assert "permission missing: you may not create pods/exec in it" in refused.stderr, refused.stderr
-        kubectl("create", "rolebinding", "snoopy-tests", "-n", "default", "--clusterrole=admin", "--user=somebody")
-        assert applied(resource("Tcpdump"), "--as=somebody").returncode == 0
-        assert applied(resource("Tcpdump", targetNamespace="kube-system"), "--as=somebody").returncode == 1
+        refused = applied(resource("Tcpdump", **{**paused, "filter": "port 80"}), somebody)
+        assert "permission missing: you may not create pods/exec" in refused.stderr
+        kubectl("annotate", *name, "of=mine", somebody)
+        kubectl("delete", *name, somebody, "--timeout=60s")
     finally:
-        kubectl("delete", *named)
-        kubectl("delete", "clusterrole", "snoopy-tests-resources")
-        kubectl("delete", "rolebinding", "snoopy-tests", "-n", "default", "--ignore-not-found")
+        kubectl("delete", *name, "--ignore-not-found")
+
+
+def test_who_may_not_run_servers_may_make_no_data_endpoint(somebody: str) -> None:
+    refused = applied(resource("SnoopyDataEndpoint"), somebody)
+    assert "permission missing: you may not create deployments in the namespace where campaigns run" in refused.stderr

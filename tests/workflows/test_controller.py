@@ -46,7 +46,7 @@ class Api:
         """Start a controller. It does not wait: the controller begins when it can."""
         ports = [f"--health-port={a_free_port()}", f"--metrics-port={a_free_port()}"]
         command = [sys.executable, "-m", "workflows.controller", *ports]
-        environment = {**os.environ, "KUBECONFIG": str(self.kubeconfig)}
+        environment = {**os.environ, "KUBECONFIG": str(self.kubeconfig), "SNOOPY_RESYNC": "2"}
         self.controller = await asyncio.create_subprocess_exec(*command, env=environment)
 
     async def stop(self) -> None:
@@ -240,6 +240,103 @@ async def test_a_schedule_that_argo_refuses_degrades_it(api: Api) -> None:
     refused = {"type": "SpecError", "status": "True", "message": "cron schedule is malformed"}
     await api.ask("patch", "CronWorkflow", cron["metadata"]["name"], CAMPAIGNS, status={"conditions": [refused]})
     await eventually("it is invalid", lambda: api.condition("Degraded") == ("True", "InvalidSchedule"))
+
+
+async def test_a_specification_that_cannot_be_run_stops_what_ran(api: Api) -> None:
+    await api.apply("Tcpdump", **TCPDUMP)
+    workflow = await api.submitted()
+    await api.argo(workflow, "Running", "Running")
+    await eventually("it runs", lambda: api.condition("Running")[0] == "True")
+    await api.apply("Tcpdump", filter="tcp prt 80")
+    name = workflow["metadata"]["name"]
+    await eventually("it is stopped", lambda: api.one("Workflow", name)["spec"].get("shutdown") == "Stop")
+    await api.argo(workflow, "Failed", "Succeeded", join="0")
+    await asyncio.sleep(3)
+    assert api.condition("Degraded") == ("True", "InvalidSpec")
+    assert api.condition("Running") == ("False", "InvalidSpec")
+    assert api.status()["phase"] == "Invalid"
+
+
+async def test_a_workflow_that_somebody_deletes_is_missed(api: Api) -> None:
+    await api.apply("Tcpdump", **TCPDUMP)
+    workflow = await api.submitted()
+    await api.argo(workflow, "Running", "Running")
+    await eventually("it runs", lambda: api.condition("Running")[0] == "True")
+    await api.ask("delete", "Workflow", workflow["metadata"]["name"], CAMPAIGNS)
+    await eventually("it is missed", lambda: api.condition("Degraded") == ("True", "WorkflowDeleted"))
+    assert api.condition("Running")[0] == "False"
+    assert not api.all("Workflow"), "it is not run again"
+
+
+async def test_a_status_that_could_not_be_written_is_written_later(api: Api) -> None:
+    await api.apply("Tcpdump", **TCPDUMP)
+    workflow = await api.submitted()
+    await api.argo(workflow, "Running", "Running")
+    await eventually("it runs", lambda: api.condition("Running")[0] == "True")
+    refused = 0
+
+    def unavailable(what: str, made: bool) -> None:
+        nonlocal refused
+        if what == "patch tcpdumps/status" and not made:
+            refused += 1
+            raise KubernetesError(status=503, reason="Unavailable", message="try again")
+
+    api.emulator.change = unavailable
+    await api.argo(workflow, "Succeeded", "Succeeded", join="0")
+    await eventually("nobody can say so", lambda: refused >= 2)
+    api.emulator.change = lambda *_: None
+    await eventually("it is complete", lambda: api.condition("Complete") == ("True", "Reported"))
+
+
+async def test_what_ran_for_a_resource_that_is_gone_is_ended_and_removed(api: Api) -> None:
+    """Somebody took the finalizer away."""
+    owner = {"kind": "Tcpdump", "namespace": HERE, "name": "gone", "uid": "of-before"}
+    labels = {f"snoopy.fennecproject.io/owner-{part}": value for part, value in owner.items()}
+    for kind, name in (("Workflow", "cron-1"), ("CronWorkflow", "cron")):
+        meta = {"name": name, "namespace": CAMPAIGNS}
+        meta["labels"] = {**labels, "workflows.argoproj.io/cron-workflow": "cron"}
+        about = {"apiVersion": "argoproj.io/v1alpha1", "kind": kind, "metadata": meta, "spec": {}}
+        await api.ask("post", kind, namespace=CAMPAIGNS, **about)
+    await eventually("it is stopped", lambda: api.one("Workflow", "cron-1")["spec"].get("shutdown") == "Stop")
+    await eventually("nothing more is due", lambda: api.one("CronWorkflow", "cron")["spec"].get("suspend"))
+    await api.argo({"metadata": {"name": "cron-1"}}, "Failed", "Succeeded", join="0")
+    await eventually("it is removed", lambda: not api.all("Workflow"))
+    if api.all("CronWorkflow"):
+        await api.ask("patch", "CronWorkflow", "cron", CAMPAIGNS, status={"active": []})  # as Argo does then
+    await eventually("so is the schedule", lambda: not api.all("CronWorkflow"))
+
+
+async def test_a_data_endpoint_is_served_named_once_and_withdrawn(api: Api) -> None:
+    steps = [{"name": "join", "container": {"image": "registry.example.com/snoopy:1"}}]
+    meta = {"name": "capture-campaign", "namespace": CAMPAIGNS}
+    about = {"apiVersion": "argoproj.io/v1alpha1", "kind": "WorkflowTemplate", "metadata": meta}
+    await api.ask("post", "WorkflowTemplate", namespace=CAMPAIGNS, **about, spec={"templates": steps})
+    spec = {"serviceName": "snoopy-data-svc", "servicePort": 51001, "streamLimit": "1GiB"}
+    await api.apply("SnoopyDataEndpoint", **spec)
+    (deployment,) = await eventually("a Deployment is there", lambda: api.all("Deployment"))
+    (service,) = await eventually("a Service is there", lambda: api.all("Service"))
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == "registry.example.com/snoopy:1"
+    assert [port["port"] for port in service["spec"]["ports"]] == [51001]
+
+    def ready(name: str = "sample") -> tuple[str, str]:
+        found = api.one("SnoopyDataEndpoint", name).get("status", {}).get("conditions", [{"status": "", "reason": ""}])
+        return found[0]["status"], found[0]["reason"]
+
+    await eventually("it starts", lambda: ready() == ("False", "Starting"))
+    await api.ask("patch", "Deployment", "snoopy-data-svc", CAMPAIGNS, status={"readyReplicas": 1})
+    await eventually("it serves", lambda: ready() == ("True", "Serving"))
+    assert api.status("SnoopyDataEndpoint")["address"] == f"snoopy-data-svc.{CAMPAIGNS}.svc:51001"
+
+    await api.apply("SnoopyDataEndpoint", "other", **spec)
+    await eventually("the name is taken", lambda: ready("other") == ("False", "NameTaken"))
+    await api.ask("delete", "SnoopyDataEndpoint", "sample")
+    uid = api.one("SnoopyDataEndpoint", "other")["metadata"]["uid"]
+    mark = "snoopy.fennecproject.io/owner-uid"
+    own = lambda: [each for each in api.all("Deployment") if each["metadata"]["labels"][mark] == uid]  # noqa: E731
+    await eventually("the name is free for the other", own)
+    await api.ask("delete", "SnoopyDataEndpoint", "other")
+    await eventually("nothing is left", lambda: not api.all("Deployment") and not api.all("Service"))
 
 
 async def test_an_api_that_fails_for_a_while_loses_nothing(api: Api) -> None:

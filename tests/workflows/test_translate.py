@@ -57,6 +57,7 @@ def test_a_tcpdump_is_a_capture_that_is_printed(spec: dict[str, Any], asked: dic
         ("-U -w- -i net1 -c 5 -s 96 -B 4096 tcp port 80",
          {"interface": "net1", "packets": "5", "snaplen": "96", "buffer": "4MiB", "filter": "tcp port 80"}),
         ("-nn -w /pcap-data/test.pcap 'tcp[tcpflags] & tcp-syn != 0'", {"filter": "tcp[tcpflags] & tcp-syn != 0"}),
+        ("-i eth0 -p -s 0 --immediate-mode -w -", {}),
         ("-Uw out.pcap --interface=net1 --snapshot-length 64", {"interface": "net1", "snaplen": "64"}),
         ("-i eth0 -c 3 -nn icmp", {"arguments": "-i eth0 -c 3 -nn icmp"}),
         ("", {"arguments": "-n"}),
