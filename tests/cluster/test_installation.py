@@ -65,16 +65,16 @@ def test_nothing_is_left(kubectl: Any, installation: Any) -> None:
 def test_upgraded_from_the_version_before(
     kubectl: Any, installation: Any, snoopy: Any, shop: Any, tmp_path: Path
 ) -> None:
-    """What the last commit of version 0.1.0 installs becomes this version by `make deploy`; its campaigns stay."""
-    changed = ("log", "-1", "--format=%H", "-S", 'version = "0.1.0"', "--", "pyproject.toml")
-    commit = run("git", *changed, cwd=DEPLOY.parent).strip()
+    """What was installed before there were resources and a controller, version 0.1.0, becomes this by `make deploy`."""
+    first = ("log", "--diff-filter=A", "--format=%H", "--", "crds/kustomization.yaml")
+    commit = run("git", *first, cwd=DEPLOY.parent).split()[-1]
     archive = tmp_path / "before.tar"
     run("git", "archive", f"--output={archive}", f"{commit}^", "deploy", cwd=DEPLOY.parent)
     shutil.unpack_archive(archive, tmp_path)
     asked = ("--namespaces", shop.namespace, "--selector", "part=shop", "--duration", "2s")
     installation.undeploy()
-    installation.deploy(tree=tmp_path)
     try:
+        installation.deploy(tree=tmp_path)
         assert not kubectl.ask("get", "deployment", "snoopy-controller", "-n", NAMESPACE, "-o", "name")
         before = {**template(kubectl)["metadata"]}
     finally:

@@ -179,6 +179,39 @@ def test_a_tools_text_is_in_the_log_in_the_store_and_at_the_endpoint(
     until("the text is at the endpoint", arrived)
 
 
+@pytest.fixture
+def certificates(kubectl: Any, tmp_path: Path) -> Iterator[str]:
+    """Secrets with certificates of one authority, for a data endpoint and for campaigns; give the former's name."""
+
+    def openssl(*words: str) -> None:
+        subprocess.run(["openssl", *words], cwd=tmp_path, check=True, capture_output=True)
+
+    new = ("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    openssl(*new, "-x509", "-subj", "/CN=authority", "-keyout", "ca.key", "-out", "ca.crt")
+    secrets = {"snoopy-tests-tls": f"subjectAltName=DNS:snoopy-tls.{NAMESPACE}.svc", "snoopy-endpoint-client": ""}
+    for name, extension in secrets.items():
+        (tmp_path / "extension").write_text(extension)
+        openssl(*new, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
+        signed = ("-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "extension")
+        openssl("x509", "-req", "-in", f"{name}.csr", *signed, "-out", f"{name}.crt")
+        files = {"tls.crt": f"{name}.crt", "tls.key": f"{name}.key", "ca.crt": "ca.crt"}
+        literals = [f"--from-file={key}={tmp_path / file}" for key, file in files.items()]
+        kubectl("delete", "secret", name, "-n", NAMESPACE, "--ignore-not-found")
+        kubectl("create", "secret", "generic", name, "-n", NAMESPACE, *literals)
+    yield "snoopy-tests-tls"
+    kubectl("delete", "secret", *secrets, "-n", NAMESPACE)
+
+
+@pytest.mark.usefixtures("telco")
+def test_a_data_endpoint_that_wants_certificates(installation: Any, applied: Any, certificates: str) -> None:
+    endpoint = applied("snoopydataendpoint", serviceName="snoopy-tls", tlsSecretName=certificates)
+    prefix = endpoint.wait("Ready")["prefix"]
+    where = {"dataServiceIP": f"snoopy-tls.{NAMESPACE}.svc", "dataServicePort": "51001", "dataServiceTLS": True}
+    status = applied("snoopyjob-capture", timer="3s", **where).wait("Complete")
+    assert status["targets"] == {"planned": 2, "captured": 2, "failed": 0}
+    until("both captures are there", lambda: len(installation.bucket.keys(prefix)) >= 2)
+
+
 @pytest.mark.usefixtures("telco")
 def test_a_schedule_of_a_minute_runs_twice_and_is_paused(kubectl: Any, installation: Any, applied: Any) -> None:
     job = applied("snoopyjob-capture", schedule="* * * * *", timer="3s", dataServiceIP=None, dataServicePort=None)
