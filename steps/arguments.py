@@ -16,12 +16,16 @@ class NotAllowedError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Tool(ABC):
-    """A program, the arguments it always gets, what it runs through, and the signal on which it says its last words."""
+    """A program, the arguments it always gets, what it runs through, and the signal on which it says its last words.
+
+    `never` goes on after "it may be told nothing that".
+    """
 
     program: str
     always: tuple[str, ...] = ()
     through: tuple[str, ...] = ()
     end: Signals = SIGTERM
+    never: str = "writes or reads a file, runs a program or changes the pod"
 
     @abstractmethod
     def read(self, words: Sequence[str]) -> dict[str, str]:

@@ -4,11 +4,13 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,7 +21,10 @@ from steps.namespaces import NamespaceError, NetworkNamespace
 from steps.options import input_options
 from steps.plan import SCRATCH, CaptureRecord, Outcome, Target, pcaps_prefix
 from steps.toolrun import ToolRun
-from steps.uploads import PresignedPost, UploadError, Uploads, put_record
+from steps.uploads import PresignedPost, UploadError, Uploads, out_of_time, put_record
+
+if TYPE_CHECKING:
+    from steps.export import Exported
 
 #: What the step ends with, the worst last.
 EXIT_CODES: dict[Outcome, int] = {
@@ -46,46 +51,77 @@ def capture_target(  # noqa: PLR0913 - a target has this many independent parts
     `prefix` is where the campaign's captures are in the object store. A tool starts when every capture listens.
 
     Raises:
-        UploadError: a record could not be uploaded, or a certificate for the data endpoint cannot be read.
+        UploadError: a record could not be uploaded.
 
     """
+    below = f"{prefix}{target.directory}_"
     with ExitStack() as exports, ThreadPoolExecutor(max_workers=3) as threads:
-        to = partial(_uploads_for, target, asked, uploads, PurePosixPath(prefix).name, exports)
-        below = f"{prefix}{target.directory}_"
+        exported = _exported(target, asked, uploads, PurePosixPath(prefix).name, spool, exports)
+
+        def begin(what: str, run: Callable[[threading.Event], CaptureRecord]) -> Future[CaptureRecord]:
+            return threads.submit(_recorded, run, stop, exported.get(what), uploads, f"{below}{what}/")
+
         captures = [
-            Capture(target, namespace, each, asked, uploads=to(each), prefix=f"{below}{each}/", spool=spool / each)
+            Capture(
+                target,
+                namespace,
+                each,
+                asked,
+                uploads=exported.get(each, uploads),
+                prefix=f"{below}{each}/",
+                spool=spool / each,
+            )
             for each in interfaces(asked)
         ]
-        runs = [threads.submit(capture.run, stop) for capture in captures]
+        runs = [begin(capture.record.interface, capture.run) for capture in captures]
         if tool := asked.program:
             for capture, run in zip(captures, runs, strict=True):
                 while not (capture.listening.wait(0.1) or run.done()):
                     pass
-            there, where = to(tool), f"{below}{tool}/"
+            there, where = exported.get(tool, uploads), f"{below}{tool}/"
             if tool == "iperf3":
-                runs.append(threads.submit(iperf.run, target, namespace, asked, stop, uploads=there, prefix=where))
+                runs.append(begin(tool, partial(iperf.run, target, namespace, asked, uploads=there, prefix=where)))
             else:
                 told = ToolRun(target, namespace, asked, uploads=there, prefix=where, spool=spool / tool)
-                runs.append(threads.submit(told.run, stop))
+                runs.append(begin(tool, told.run))
         return [run.result() for run in runs]
 
 
-def _uploads_for(  # noqa: PLR0913, PLR0917 - what it sends on is named by that much
-    target: Target, asked: CampaignInput, uploads: Uploads, campaign: str, exports: ExitStack, what: str
-) -> Uploads:
-    """Give where the files of an interface or a tool go; to the data endpoint, too, if the campaign has one.
+def _exported(  # noqa: PLR0913, PLR0917 - what it sends on is named by that much
+    target: Target, asked: CampaignInput, uploads: Uploads, campaign: str, spool: Path, exports: ExitStack
+) -> dict[str, "Exported"]:
+    """Give what stores the files of an interface or a tool, and sends them to the data endpoint; without one, nothing.
 
-    Raises:
-        UploadError: a certificate for the data endpoint cannot be read.
-
+    An endpoint that knows nothing but the pod's name must not mix what two tools write into one file: the first
+    output has the pod's name, and each other is POD_WHAT, with the interface or the tool.
     """
     if not asked.destination:
-        return uploads
+        return {}
     from steps.export import Export, Exported  # noqa: PLC0415 - gRPC takes a while to import, and few need it
 
-    pod = f"{target.pod}_lo" if what == "lo" else target.pod
-    export = Export(asked.destination, namespace=target.namespace, pod=pod, session=f"{campaign}_{what}")
-    return Exported(uploads, exports.enter_context(closing(export)))
+    made: dict[str, Exported] = {}
+    for what in [*interfaces(asked), *filter(None, [asked.program])]:
+        pod = f"{target.pod}_{what}" if made else target.pod
+        to = partial(Export, asked.destination, namespace=target.namespace, pod=pod, session=f"{campaign}_{what}")
+        made[what] = exports.enter_context(closing(Exported(uploads, spool / f"{what}-export", to)))
+    return made
+
+
+def _recorded(
+    run: Callable[[threading.Event], CaptureRecord],
+    stop: threading.Event,
+    exported: "Exported | None",
+    uploads: Uploads,
+    prefix: str,
+) -> CaptureRecord:
+    """Run a tool, which stores its files; what the data endpoint did not take of them is said in its record."""
+    record = run(stop)
+    if exported and (missing := exported.missing(partial(out_of_time, time.monotonic(), stop))):
+        but = "" if record.outcome == "upload_failed" else "the object store has it all, but "
+        record.outcome = _worst([record.outcome, "upload_failed"])
+        record.reason = "; ".join(filter(None, [record.reason, but + missing]))
+        put_record(uploads, prefix, record)
+    return record
 
 
 def interfaces(asked: CampaignInput) -> list[str]:
@@ -164,8 +200,11 @@ def _summary(records: Sequence[CaptureRecord]) -> int:
             f"{record.target.name} {record.interface or record.tool}: {record.outcome}, {amount} in "
             f"{len(record.files)} files{drops}{': ' + record.reason if record.reason else ''}"
         )
-    ranked = list(EXIT_CODES)
-    return EXIT_CODES[max((record.outcome for record in records), key=ranked.index)]
+    return EXIT_CODES[_worst(record.outcome for record in records)]
+
+
+def _worst(outcomes: Iterable[Outcome]) -> Outcome:
+    return max(outcomes, key=list(EXIT_CODES).index)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,18 +12,18 @@ from typing import Any
 import click
 import grpc  # type: ignore[import-untyped]
 from prometheus_client import Gauge, start_http_server
-from pydantic import ByteSize, TypeAdapter, ValidationError
 
 from steps import wire
-from steps.campaign_input import seconds
 from steps.objects import Bucket, ObjectStoreError, repository_from_environment
+from steps.options import DURATION, SIZE
 from steps.plan import SCRATCH
 from steps.received import Received
 from steps.streams import DataEndpoint
 
 MIB = 1024**2
-#: The largest message, in bytes, and the streams at a time: together what senders can make the server hold in memory.
-MESSAGE, STREAMS = 8 * MIB, 256
+#: The largest message, in bytes, and the streams at a time: together what senders can make the server hold in memory,
+#: and well below what its pod may have. Ours sends 1 MiB at a time, and podtracer as it was 32 KiB.
+MESSAGE, STREAMS = 2 * MIB, 128
 TICK = 1.0
 #: What SIGTERM leaves, in seconds: to streams that are open, and to all.
 STREAMS_GRACE, GRACE = 10, 25
@@ -92,29 +91,6 @@ def server_credentials(directory: Path) -> Any:
     return grpc.dynamic_ssl_server_credentials(configuration(), current, require_client_authentication=True)
 
 
-class Quantity(click.ParamType[float]):
-    """A number with its unit, as `read` reads it."""
-
-    def __init__(self, name: str, read: Callable[[object], float]) -> None:
-        self.name, self._read = name, read
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read it; one sentence when it is none."""
-        try:
-            return self._read(value)
-        except ValueError as error:
-            self.fail(f"{value!r}: {error}", param, ctx)
-
-
-def size(text: object) -> int:
-    """Read a size in bytes, such as 64MiB."""
-    try:
-        return TypeAdapter(ByteSize).validate_python(text)
-    except ValidationError:
-        raise ValueError("a size such as 512KiB, 64MiB or 1GiB is needed") from None
-
-
-DURATION, SIZE = Quantity("duration", seconds), Quantity("size", size)
 PORT = click.IntRange(0, 65535)
 
 

@@ -1,8 +1,12 @@
 """Output of a pod to a data endpoint, as podtracer's -d and -p send it: in order, and kept once if ours receives it."""
 
 import os
+import re
 import secrets
-from collections.abc import Iterator
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -17,6 +21,8 @@ TLS = Path(os.environ.get("SNOOPY_ENDPOINT_TLS", "/etc/snoopy/endpoint-tls"))
 PIECE = 1024 * 1024
 #: What one `put` may take, in seconds: that, and a second for each piece.
 PATIENCE = 20
+#: How often what waits is looked for, and how long after a refusal it is offered again, in seconds.
+TICK, PAUSE = 0.2, 1
 OPTIONS = [
     ("grpc.enable_http_proxy", 0),  # the endpoint was named, and is near
     ("grpc.max_reconnect_backoff_ms", 5000),  # an endpoint that is back is found soon
@@ -35,7 +41,7 @@ class Export:
     """
 
     def __init__(self, destination: str, *, namespace: str, pod: str, session: str, tls_directory: Path = TLS) -> None:
-        self._namespace, self._pod, self._name = namespace, pod, session
+        self._namespace, self._pod, self._name = namespace, _plain(pod), _plain(session)
         self._host = destination.removeprefix("tls://")
         self._is_new = True
         self._header = self._part = b""  # of a pcap: its header, and what was sent of a record that is not whole
@@ -111,6 +117,11 @@ class Export:
             yield wire.PodData(name=self._pod, data=data[begin : begin + PIECE])
 
 
+def _plain(name: str) -> str:
+    """Give a name as endpoints take it: interfaces may have others, such as eth0:1 and net1@if5."""
+    return re.sub(r"[^A-Za-z0-9_.-]|\.(?=\.|$)", "-", name)
+
+
 def _credentials(directory: Path) -> Any:
     try:
         return grpc.ssl_channel_credentials(*wire.certificates(directory))
@@ -119,33 +130,77 @@ def _credentials(directory: Path) -> Any:
 
 
 class Exported:
-    """Uploads of one capture, whose output a data endpoint gets too: as one stream, in the order of the files."""
+    """Uploads of one capture, whose output a data endpoint gets too: as one stream, in the order of the files.
 
-    def __init__(self, uploads: Uploads, export: Export) -> None:
-        self._uploads, self._export = uploads, export
+    The endpoint holds up nothing: what it has not taken yet waits in `spool`, a new directory, and is offered to it
+    in the background, through what `connect` gives.
+    """
+
+    def __init__(self, uploads: Uploads, spool: Path, connect: Callable[[], Export]) -> None:
+        spool.mkdir(parents=True)
+        self._uploads, self._spool, self._connect = uploads, spool, connect
+        self._export: Export | None = None
         self._header = b""
-        self._stored, self._exported = set[str](), set[str]()
+        self._stored = self._exported = 0
+        self._waiting = deque[Path]()
+        self._refusal = self._broken = ""
+        self._closed = threading.Event()
+        # An endpoint that hangs must not keep the process from ending.
+        threading.Thread(target=self._work, daemon=True).start()
 
     def put(self, key: str, data: bytes) -> None:
-        """Store an object, and export it if it is output; what has been done is not done again for the same key.
+        """Store an object; if it is output, the endpoint gets it when it has what came before.
 
         Raises:
-            UploadError: the object could not be stored, or it is and the data endpoint did not take it.
+            UploadError: the object could not be stored.
 
         """
-        if key not in self._stored:
-            self._uploads.put(key, data)
-        if key in self._exported or not _is_output(key):
+        self._uploads.put(key, data)
+        if not _is_output(key):
             return
-        self._stored.add(key)
+        self._stored += 1
+        path = self._spool / f"{self._stored:06d}"
+        if not self._broken:
+            try:
+                path.write_bytes(data)
+                self._waiting.append(path)
+            except OSError as error:  # what follows would not follow
+                self._broken = f"what it has not taken yet could not be kept: {error.strerror}"
+
+    def missing(self, out_of_time: Callable[[], bool]) -> str:
+        """Wait until the endpoint has it all; when it has not in time, give a sentence that says what and why."""
+        while self._waiting and not out_of_time():
+            time.sleep(TICK)
+        missing = self._stored - self._exported
+        if not missing:
+            return ""
+        reason = self._broken or self._refusal or "it gave no answer in time"
+        return f"{missing} of {self._stored} files did not reach the data endpoint: {reason}"
+
+    def close(self) -> None:
+        """Close the connection; what is on its way stays there."""
+        self._closed.set()
+        if self._export:
+            self._export.close()
+
+    def _work(self) -> None:
+        while not self._closed.wait(TICK):
+            while self._waiting and self._sent(self._waiting[0]):
+                self._waiting.popleft().unlink()
+
+    def _sent(self, path: Path) -> bool:
         try:
+            data = path.read_bytes()
+            self._export = self._export or self._connect()
             self._export.put(data.removeprefix(self._header))
-        except UploadError as error:
-            raise UploadError(f"{key}: the object store has it, but {error}") from None
-        self._stored.remove(key)
-        self._exported.add(key)
+        except (UploadError, OSError, ValueError) as error:  # the last: it was closed
+            self._refusal = str(error)
+            self._closed.wait(PAUSE)
+            return False
+        self._exported += 1
         if not self._header and is_pcap(data):
             self._header = data[:HEADER]
+        return True
 
 
 def _is_output(key: str) -> bool:

@@ -17,7 +17,7 @@ from steps.campaign_input import CampaignInput, as_written
 from steps.chunks import READ, Chunk, Chunks, NotPcapError
 from steps.namespaces import NetworkNamespace
 from steps.plan import CapturedFile, CaptureRecord, Outcome, Target
-from steps.uploads import UploadError, Uploads, put_record
+from steps.uploads import UploadError, Uploads, out_of_time, put_record
 
 #: A chunk with packets in it is uploaded at this age, in seconds: what a killed node may lose.
 CHUNK_AGE = 10
@@ -25,11 +25,9 @@ CHUNK_AGE = 10
 POD_ENDING = 5
 #: How long tcpdump may take to end when asked, in seconds.
 GRACE = 5
-#: How long after its end a capture offers the object store what that would not take, in seconds; and when stopped.
-PATIENCE, LAST_PATIENCE = 120, 15
 TICK = 0.2
 
-POD_DELETED = "the pod was deleted"
+POD_DELETED, NO_TIME = "the pod was deleted", "there was no time left"
 
 
 class Capture:
@@ -98,7 +96,7 @@ class Capture:
                 self._full.set()
             for task in tasks:
                 task.result()
-        while self._unsaved and not self._out_of_time(stop):
+        while self._unsaved and not out_of_time(self._ended_at, stop):
             time.sleep(1)
             self._save(stop)
         self._conclude(process.returncode)
@@ -116,7 +114,7 @@ class Capture:
         """Read tcpdump's messages; when it listens, say so in the object store."""
         for line in log:
             if self._messages.add(line.decode(errors="replace")) and not self.listening.is_set():
-                self.record.listening = rfc3339(time.time_ns())
+                self.record.listening = now()
                 self.listening.set()
                 with suppress(UploadError):  # the store may be back when the capture ends
                     put_record(self._uploads, self._prefix, self.record)
@@ -125,23 +123,23 @@ class Capture:
         """End tcpdump when there is a reason to; insist when it does not end."""
         deadline = ending = None
         while process.poll() is None:
-            now = time.monotonic()
+            moment = time.monotonic()
             if deadline is None and self.listening.is_set():
-                deadline = now + self._asked.duration
+                deadline = moment + self._asked.duration
             if ending is None:
-                over = deadline is not None and now >= deadline
+                over = deadline is not None and moment >= deadline
                 self._ended_because = self._reason_to_end(stop, over=over)
                 if self._ended_because:
-                    ending, chunks.until = now, time.time_ns()
+                    ending, chunks.until = moment, time.time_ns()
                     self.record.ended = rfc3339(chunks.until)
-            elif now > ending + tcpdump.FLUSH + GRACE:
+            elif moment > ending + tcpdump.FLUSH + GRACE:
                 process.kill()
-            elif now > ending + tcpdump.FLUSH or self._full.is_set():
+            elif moment > ending + tcpdump.FLUSH or self._full.is_set():
                 process.terminate()
             with suppress(subprocess.TimeoutExpired):
                 process.wait(TICK)
         self._ended_at = time.monotonic()
-        self.record.ended = self.record.ended or rfc3339(time.time_ns())
+        self.record.ended = self.record.ended or now()
 
     def _reason_to_end(self, stop: threading.Event, *, over: bool) -> str:
         if stop.is_set():
@@ -171,7 +169,7 @@ class Capture:
     def _save(self, stop: threading.Event) -> None:
         """Upload chunks in order and free their space, until the store refuses one: it is offered again later."""
         for path in list(self._unsaved):
-            if self._out_of_time(stop):
+            if out_of_time(self._ended_at, stop):
                 return
             try:
                 self._uploads.put(self._prefix + path.name, path.read_bytes())
@@ -180,10 +178,6 @@ class Capture:
                 return
             del self._unsaved[path]
             path.unlink()
-
-    def _out_of_time(self, stop: threading.Event) -> bool:
-        patience = LAST_PATIENCE if stop.is_set() else PATIENCE
-        return self._ended_at is not None and time.monotonic() > self._ended_at + patience
 
     def _conclude(self, exit_code: int) -> None:
         record = self.record
@@ -195,7 +189,7 @@ class Capture:
     def _outcome(self, *, failed: bool) -> tuple[Outcome, str]:
         record = self.record
         if self._unsaved:
-            reason = next(filter(None, self._unsaved.values()), "there was no time left")
+            reason = next(filter(None, self._unsaved.values()), NO_TIME)
             return (
                 "upload_failed",
                 f"{len(self._unsaved)} of {len(record.files)} files could not be uploaded: {reason}",
@@ -216,6 +210,11 @@ class Capture:
         while self._namespace.alive() and time.monotonic() < deadline:
             time.sleep(TICK)
         return not self._namespace.alive()
+
+
+def now() -> str:
+    """Give the time as records have it."""
+    return rfc3339(time.time_ns())
 
 
 def _print(file: Path) -> None:

@@ -8,15 +8,12 @@ from contextlib import suppress
 
 from analysis.iperf import documents
 from analysis.outcomes import TIME_OVER
-from analysis.timestamps import rfc3339
 from steps.campaign_input import CampaignInput
-from steps.interface import LAST_PATIENCE, PATIENCE
+from steps.interface import TICK, now
 from steps.namespaces import NetworkNamespace
 from steps.plan import CapturedFile, CaptureRecord, Target
 from steps.tools import IPERF3, command
-from steps.uploads import UploadError, Uploads, put_record
-
-TICK = 0.2
+from steps.uploads import UploadError, Uploads, out_of_time, put_record
 
 
 def run(  # noqa: PLR0913 - a run has this many independent parts
@@ -36,7 +33,7 @@ def run(  # noqa: PLR0913 - a run has this many independent parts
     """
     argv = [*command(IPERF3, asked.arguments), "--json"]
     record = CaptureRecord(
-        target=target, interface="", tool="iperf3", arguments=argv[1:], outcome="capturing", listening=_now()
+        target=target, interface="", tool="iperf3", arguments=argv[1:], outcome="capturing", listening=now()
     )
     with suppress(UploadError):  # the store may be back when it ends
         put_record(uploads, prefix, record)
@@ -44,7 +41,7 @@ def run(  # noqa: PLR0913 - a run has this many independent parts
         namespace.enter(*argv), stdout=subprocess.PIPE, stderr=subprocess.PIPE, process_group=0
     ) as process:
         output, cut = _output(process, asked.duration, stop)
-    record.ended, record.exit_code = _now(), process.returncode
+    record.ended, record.exit_code = now(), process.returncode
     # Its exit code does not tell: with --json it is 0 for a refused connection, and 1 for a server that we ended.
     results = list(documents(output.decode(errors="replace")))
     measured = any(result.get("intervals") for result in results)
@@ -79,12 +76,8 @@ def _refusal(uploads: Uploads, key: str, data: bytes, stop: threading.Event) -> 
         try:
             uploads.put(key, data)
         except UploadError as error:
-            if time.monotonic() > begun + (LAST_PATIENCE if stop.is_set() else PATIENCE):
+            if out_of_time(begun, stop):
                 return str(error)
             time.sleep(1)
         else:
             return ""
-
-
-def _now() -> str:
-    return rfc3339(time.time_ns())

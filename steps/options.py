@@ -1,10 +1,36 @@
-"""The options of the steps' commands that come from the campaign's input, one for each of its fields."""
+"""What the steps' commands are given: quantities with their units, and a campaign's input, an option for each field."""
 
 from collections.abc import Callable
 
 import click
+from pydantic import ByteSize, TypeAdapter, ValidationError
 
-from steps.campaign_input import CampaignInput
+from steps.campaign_input import CampaignInput, seconds
+
+
+class Quantity(click.ParamType[float]):
+    """A number with its unit, as `read` reads it."""
+
+    def __init__(self, name: str, read: Callable[[object], float]) -> None:
+        self.name, self._read = name, read
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read it; one sentence when it is none."""
+        try:
+            return self._read(value)
+        except ValueError as error:
+            self.fail(f"{value!r}: {error}", param, ctx)
+
+
+def size(text: object) -> int:
+    """Read a size in bytes, such as 64MiB."""
+    try:
+        return TypeAdapter(ByteSize).validate_python(text)
+    except ValidationError:
+        raise ValueError("a size such as 512KiB, 64MiB or 1GiB is needed") from None
+
+
+DURATION, SIZE = Quantity("duration", seconds), Quantity("size", size)
 
 
 def input_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -29,7 +29,7 @@ class Outbox:
     def __init__(self, uploads: Uploads, key: Callable[[Path], str]) -> None:
         self.files = self.bytes = 0
         self._uploads, self._key = uploads, key
-        self._queue: queue.SimpleQueue[Path] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[Path, int]] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._failing = False
         for _ in range(THREADS):
@@ -38,8 +38,9 @@ class Outbox:
 
     def add(self, path: Path) -> None:
         """Take a file that nobody writes any more."""
-        self._count(1, path.stat().st_size)
-        self._queue.put(path)
+        size = path.stat().st_size
+        self._count(1, size)
+        self._queue.put((path, size))
 
     def drain(self, seconds: float) -> int:
         """Wait until all is stored, at most this long; give the number of files that are left."""
@@ -50,19 +51,20 @@ class Outbox:
 
     def _work(self) -> None:
         while True:
-            path = self._queue.get()
+            path, size = self._queue.get()
             if self._stored(path):
-                size = path.stat().st_size
-                path.unlink()
                 self._count(-1, -size)
             else:
-                self._queue.put(path)
+                self._queue.put((path, size))
                 time.sleep(PAUSE)
 
     def _stored(self, path: Path) -> bool:
         try:
             self._uploads.put(self._key(path), path.read_bytes())
-        except (UploadError, ObjectStoreError) as error:
+            path.unlink()
+        except FileNotFoundError:
+            log.warning("%s is gone, and cannot be stored", path)
+        except (UploadError, ObjectStoreError, OSError) as error:
             FAILURES.inc()
             if not self._failing:
                 log.warning("%s; it is kept, and offered again", error)

@@ -1,6 +1,8 @@
 """Where podtracer sends what a tool writes, at once: a file or standard output, the object store, a data endpoint."""
 
 import os
+import select
+import threading
 import time
 from collections.abc import Callable
 from io import FileIO
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 #: How long an object store or a data endpoint may refuse before it is given up, in seconds.
 PATIENCE = 30
+#: How long a reader may take nothing once the tool was told to end, in seconds; and how often that is looked at.
+READER, TICK = 5, 0.5
 #: What a data endpoint listens on, unless it is said.
 PORT = 51001
 #: How large a piece in the object store becomes, in bytes.
@@ -54,17 +58,22 @@ def destination(host: str | None, port: int | None) -> str:
         ) from None
 
 
-def to_stdout(*, pcap: bool) -> Output:
-    """Give standard output. Raises InvalidInputError when that is a terminal, and packets would go there."""
+def to_stdout(ending: threading.Event, *, pcap: bool) -> Output:
+    """Give standard output, which nobody needs to read once `ending` is set.
+
+    Raises:
+        InvalidInputError: it is a terminal, and packets would go there.
+
+    """
     if pcap and os.isatty(1):
         raise InvalidInputError("standard output is a terminal, and packets are nothing to read: name a file with -f")
-    return _Stream("standard output", FileIO(1, "wb", closefd=False))
+    return _Stream("standard output", FileIO(1, "wb", closefd=False), ending)
 
 
-def to_file(path: Path) -> Output:
-    """Give a file, emptied. Raises InvalidInputError when it cannot be written."""
+def to_file(path: Path, ending: threading.Event) -> Output:
+    """Give a file, emptied; or a pipe, as `to_stdout` does. Raises InvalidInputError when it cannot be written."""
     try:
-        return _Stream(str(path), FileIO(path, "wb"))
+        return _Stream(str(path), FileIO(path, "wb"), ending)
     except OSError as error:
         raise InvalidInputError(f"{path}: {error.strerror}") from None
 
@@ -93,14 +102,25 @@ def to_endpoint(where: str, namespace: str, pod: str) -> Output:
 class _Stream:
     """A file, or standard output; `name` is for messages."""
 
-    def __init__(self, name: str, stream: FileIO) -> None:
-        self._name, self._stream = name, stream
+    def __init__(self, name: str, stream: FileIO, ending: threading.Event) -> None:
+        self._name, self._stream, self._ending = name, stream, ending
 
     def write(self, data: bytes) -> None:
-        """Write it through: nothing waits in a buffer here."""
+        """Write it through: nothing waits in a buffer here. A reader may take its time, until the tool is to end."""
+        left, stuck = memoryview(data), 0.0
+        while left:
+            if self._is_writable():
+                left, stuck = left[self._written(left[: select.PIPE_BUF]) :], 0
+            elif self._ending.is_set() and (stuck := stuck + TICK) > READER:
+                raise OutputError(f"{self._name}: nobody reads it")
+
+    def _is_writable(self) -> bool:
+        """Wait a moment until a pipe has room for PIPE_BUF bytes: to write them does not block then."""
+        return bool(select.select([], [self._stream.fileno()], [], TICK)[1])
+
+    def _written(self, data: memoryview) -> int:
         try:
-            while data:
-                data = data[os.write(self._stream.fileno(), data) :]
+            return os.write(self._stream.fileno(), data)
         except OSError as error:
             raise OutputError(f"{self._name}: {error.strerror}") from None
 

@@ -1,5 +1,6 @@
 """What a tool writes, cut into files that go to the object store one after the other, while the tool still runs."""
 
+from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 
@@ -15,7 +16,7 @@ class Pieces:
     """Text as 000001.txt and so on below `prefix`; a piece is closed at `size` bytes, or when it is AGE seconds old.
 
     Closed pieces are described in `files`. Each is in `spool`, a new directory, until the store has taken it; `refusal`
-    is what the store said of the one that it last did not take.
+    is what the store said of the next one, if it did not take that.
     """
 
     suffix = ".txt"
@@ -55,14 +56,17 @@ class Pieces:
             self.files.append(CapturedFile(name=name, sha256=digest, bytes=piece.size, packets=piece.packets))
             self._waiting.append(piece.path)
 
-    def offer(self) -> bool:
-        """Upload closed pieces in order, until the store refuses one; tell whether it has them all."""
+    def offer(self, out_of_time: Callable[[], bool] = lambda: False) -> bool:
+        """Upload closed pieces in order, until the store refuses one or time is over; tell whether it has them all."""
         for path in list(self._waiting):
+            if out_of_time():
+                return False
             try:
                 self._uploads.put(self._prefix + path.name, path.read_bytes())
             except UploadError as error:
                 self.refusal = str(error)
                 return False
+            self.refusal = ""
             self._waiting.remove(path)
             path.unlink()
         return True

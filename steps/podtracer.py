@@ -16,9 +16,10 @@ import click
 
 from steps import namespaces, outputs
 from steps.arguments import Tool
-from steps.campaign_input import HIGHEST_PORT, InvalidInputError, seconds
+from steps.campaign_input import HIGHEST_PORT, InvalidInputError
 from steps.chunks import blocks
 from steps.namespaces import HOST_PROC, NamespaceError
+from steps.options import DURATION
 from steps.outputs import Output, OutputError
 from steps.plan import SCRATCH
 from steps.tcpdump import FLUSH
@@ -29,22 +30,10 @@ from steps.uploads import UploadError
 GRACE = 5
 #: How often outputs are told that nothing was written, in seconds.
 TICK = 1.0
-#: What the tool gets in our place.
-PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+#: What the tool gets in our place: what it is told to end with, and what it may take as a question.
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+PASSED_ON = (*ENDING, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 BAD_INPUT, OUTPUT_FAILED, NOT_INSTALLED = 2, 7, 127
-
-
-class Duration(click.ParamType[float]):
-    """A duration such as 30s or 1m30s, in seconds."""
-
-    name = "duration"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read it; one sentence when it is none."""
-        try:
-            return seconds(value)
-        except ValueError as error:
-            self.fail(f"{value!r}: {error}", param, ctx)
 
 
 @click.group()
@@ -70,7 +59,7 @@ def show_version() -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="The cluster that is asked for the pod's UID.  [default: $KUBECONFIG, ~/.kube/config]",
 )
-@click.option("-t", "--timer", type=Duration(), help="End the tool after this long: 30s, 5m.")
+@click.option("-t", "--timer", type=DURATION, help="End the tool after this long: 30s, 5m.")
 @click.option(
     "-f",
     "--file",
@@ -81,7 +70,13 @@ def show_version() -> None:
     help="Write the output to this file.",
 )
 @click.option("-s", "--stdout", is_flag=True, help="Write it to standard output, as without any output.")
-@click.option("-d", "--destination", metavar="HOST", help="Send it to the data endpoint there; tls://HOST for TLS.")
+@click.option(
+    "-d",
+    "--destination",
+    metavar="HOST",
+    help="Send it to the data endpoint there; with tls://HOST over mutual TLS, with ca.crt, tls.crt and tls.key of the "
+    "directory $SNOOPY_ENDPOINT_TLS.  [default: /etc/snoopy/endpoint-tls]",
+)
 @click.option(
     "-p", "--port", type=click.IntRange(1, HIGHEST_PORT), help=f"The data endpoint's port.  [default: {outputs.PORT}]"
 )
@@ -116,7 +111,7 @@ def run(  # noqa: PLR0913, PLR0917 - a command has this many options
       3    no such pod
       4    the pod has no process on this node
       5    the pod uses the node's network
-      7    an output took no more; a store or an endpoint, for 30 seconds
+      7    an output took no more: a store or an endpoint for 30 seconds, a reader for 5 once the tool is to end
       127  the tool is not installed here
     """  # noqa: D301 -- a real backspace, which tells click to leave the lines as they are
     if kubeconfig:
@@ -127,19 +122,19 @@ def run(  # noqa: PLR0913, PLR0917 - a command has this many options
         if not shutil.which(tool):
             sys.exit(_say(f"{tool} is not installed here", NOT_INSTALLED))
         inside = namespaces.of_pod(uid or _uid(namespace, pod), f"{namespace}/{pod}", _proc())
-        pcap = writes_pcap(argv)
+        pcap, ending = writes_pcap(argv), threading.Event()
         with ExitStack() as stack:
-            to: list[Output] = [outputs.to_file(file)] if file else []
+            to: list[Output] = [outputs.to_file(file, ending)] if file else []
             if where:
                 to.append(outputs.to_endpoint(where, namespace, pod))
             if upload:
                 spool = Path(stack.enter_context(_scratch()), "spool")
                 to.append(outputs.to_store(upload, os.environ.get("SNOOPY_UPLOAD"), spool, pcap=pcap))
             if stdout or not to:
-                to.append(outputs.to_stdout(pcap=pcap))
+                to.append(outputs.to_stdout(ending, pcap=pcap))
             for output in to:
                 stack.callback(output.close)
-            sys.exit(_run(TOOLS[tool], inside.enter(*TOOLS[tool].through, *argv), to, timer))
+            sys.exit(_run(TOOLS[tool], inside.enter(*TOOLS[tool].through, *argv), to, timer, ending))
     except (InvalidInputError, UploadError) as error:
         sys.exit(_say(error, BAD_INPUT))
     except NamespaceError as error:
@@ -158,22 +153,18 @@ def _scratch() -> TemporaryDirectory[str]:
     return TemporaryDirectory(prefix="podtracer-", dir=SCRATCH if SCRATCH.is_dir() else None)
 
 
-def _run(tool: Tool, argv: Sequence[str], to: Sequence[Output], timer: float | None) -> int:
+def _run(tool: Tool, argv: Sequence[str], to: Sequence[Output], timer: float | None, ending: threading.Event) -> int:
     """Run a command until it ends; it gets the signals that we get. Gives its exit code as a shell would.
+
+    `ending` is set when the command is told to end.
 
     Raises:
         OutputError: an output took no more, so the command was ended.
 
     """
-    # A group of its own: the signals of a terminal reach it once, through us.
-    with (
-        subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, process_group=0) as process,
-        _timed(process, tool, timer) as timed_out,
-    ):
+    with _started(argv, ending) as process, _timed(process, tool, timer, ending) as timed_out:
         if not process.stdout:
             raise AssertionError("a pipe was asked for")
-        for number in PASSED_ON:
-            signal.signal(number, lambda caught, _: process.send_signal(caught))
         try:
             for data in blocks(process.stdout.fileno(), TICK):
                 for output in to:
@@ -186,12 +177,38 @@ def _run(tool: Tool, argv: Sequence[str], to: Sequence[Output], timer: float | N
     return 0 if timed_out.is_set() else code if code >= 0 else 128 - code
 
 
+def _started(argv: Sequence[str], ending: threading.Event) -> subprocess.Popen[bytes]:
+    """Start a command that gets the signals that we get: one that comes before it has started, then."""
+    early: list[int] = []
+    started: list[subprocess.Popen[bytes]] = []
+
+    def pass_on(number: int, _: object) -> None:
+        if number in ENDING:
+            ending.set()
+        if started:
+            started[0].send_signal(number)
+        else:
+            early.append(number)
+
+    for number in PASSED_ON:
+        signal.signal(number, pass_on)
+    # A group of its own: the signals of a terminal reach it once, through us.
+    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, process_group=0)
+    started.append(process)
+    for came in early:
+        process.send_signal(came)
+    return process
+
+
 @contextmanager
-def _timed(process: subprocess.Popen[bytes], tool: Tool, seconds: float | None) -> Iterator[threading.Event]:
+def _timed(
+    process: subprocess.Popen[bytes], tool: Tool, seconds: float | None, ending: threading.Event
+) -> Iterator[threading.Event]:
     """End a process when its time is over; the event says that it was."""
     over = threading.Event()
 
     def end() -> None:
+        ending.set()
         if process.poll() is None:
             over.set()
             _end(process, tool)

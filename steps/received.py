@@ -26,7 +26,7 @@ class GapError(ValueError):
 
 
 class Origin(NamedTuple):
-    """Whose output it is. The address and port of a client that does not say so stand for namespace and session."""
+    """Whose output it is. Of a client that does not say so, ~ADDRESS and port stand for namespace and session."""
 
     namespace: str
     pod: str

@@ -11,8 +11,8 @@ from prometheus_client import Counter
 from steps import wire
 from steps.received import GapError, Origin, Received
 
-#: How often a stream that waits looks for room, in seconds.
-TICK = 0.1
+#: How often a stream that waits looks for room, and how long one may say nothing, in seconds: there are not many.
+TICK, SILENCE = 0.1, 600
 MESSAGES = Counter("snoopy_endpoint_messages", "Messages that came")
 BYTES = Counter("snoopy_endpoint_received_bytes", "Bytes of output that came")
 
@@ -53,7 +53,11 @@ class DataEndpoint:
         """Read a message only when there is room for it: its sender waits as long, as HTTP/2 has it."""
         while self._received.spooled >= self._room:  # noqa: ASYNC110 - threads make room
             await asyncio.sleep(TICK)
-        return await context.read()
+        try:
+            async with asyncio.timeout(SILENCE):
+                return await context.read()
+        except TimeoutError:
+            await context.abort(grpc.StatusCode.ABORTED, f"the stream was silent for {SILENCE} seconds: begin another")
 
     def _keep(self, context: Any, message: Any, came: int) -> str:
         origin, offset = _origin(context, message.name)
@@ -76,7 +80,8 @@ def _origin(context: Any, pod: str) -> tuple[Origin, int | None]:
     if not said:
         _, _, peer = unquote(context.peer()).partition(":")
         address, _, port = peer.rpartition(":")
-        return Origin(re.sub(r"[^0-9A-Za-z.:-]", "-", address.strip("[]")), _checked("pod", pod), port), None
+        # No name may have a ~: whoever says names is nobody who said none.
+        return Origin("~" + re.sub(r"[^0-9A-Za-z.:-]", "-", address.strip("[]")), _checked("pod", pod), port), None
     namespace, session, offset = (str(said.get(name, "")) for name in (wire.NAMESPACE, wire.SESSION, wire.OFFSET))
     if not re.fullmatch(r"\d{1,18}", offset, re.ASCII):
         raise RefusedError(

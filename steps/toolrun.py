@@ -6,21 +6,20 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 from analysis.outcomes import TIME_OVER
-from analysis.timestamps import rfc3339
 from steps.campaign_input import CampaignInput, as_written
 from steps.chunks import blocks
-from steps.interface import GRACE, LAST_PATIENCE, PATIENCE, POD_DELETED, TICK
+from steps.interface import GRACE, NO_TIME, POD_DELETED, TICK, now
 from steps.namespaces import NetworkNamespace
 from steps.pieces import Pieces
 from steps.plan import CaptureRecord, Outcome, Target
 from steps.tcpdump import FLUSH
 from steps.tools import TCPDUMP, TOOLS, command
-from steps.uploads import UploadError, Uploads, put_record
+from steps.uploads import UploadError, Uploads, out_of_time, put_record
 
 #: How much of what a tool said last may be its reason to fail, in bytes and in lines.
 LAST_BYTES, LAST_LINES = 1000, 2
@@ -53,6 +52,7 @@ class ToolRun:
         self._left = int(asked.bytes)
         self._last_words = b""
         self._ended_because = self._broken = ""
+        self._ended_at: float | None = None
 
     def run(self, stop: threading.Event) -> CaptureRecord:
         """Run until the tool ends, a limit is reached, the pod ends or `stop` is set; give the record, as uploaded.
@@ -61,7 +61,11 @@ class ToolRun:
             UploadError: the record itself could not be uploaded.
 
         """
-        self.record.listening = _now()
+
+        def over() -> bool:
+            return out_of_time(self._ended_at, stop)
+
+        self.record.listening = now()
         with suppress(UploadError):  # the store may be back when the tool ends
             put_record(self._uploads, self._prefix, self.record)
         with (
@@ -74,14 +78,15 @@ class ToolRun:
             ) as process,
             ThreadPoolExecutor(max_workers=1) as uploader,
         ):
+            offered, offer = 0, Future[bool]()
+            offer.set_result(True)
             for data in self._output(process, stop):
-                closed = len(self._pieces.files)
                 self._keep(data)
-                if len(self._pieces.files) > closed:
-                    uploader.submit(self._pieces.offer)
-        ended, self.record.ended = time.monotonic(), _now()
+                if len(self._pieces.files) > offered and offer.done():
+                    offered, offer = len(self._pieces.files), uploader.submit(self._pieces.offer, over)
+            self._ended_at, self.record.ended = time.monotonic(), now()
         self._pieces.close()
-        while not self._pieces.offer() and time.monotonic() < ended + (LAST_PATIENCE if stop.is_set() else PATIENCE):
+        while not (self._pieces.offer(over) or over()):
             time.sleep(1)
         self.record.files, self.record.exit_code = self._pieces.files, process.returncode
         self.record.outcome, self.record.reason = self._outcome(process.returncode)
@@ -96,12 +101,12 @@ class ToolRun:
         due: list[tuple[float, signal.Signals]] = []
         for data in blocks(process.stdout.fileno(), TICK):
             yield data
-            now = time.monotonic()
+            moment = time.monotonic()
             if not self._ended_because:
-                self._ended_because = self._reason_to_end(stop, over=now >= deadline)
-                end = now + (FLUSH if self._tool is TCPDUMP else 0)
+                self._ended_because = self._reason_to_end(stop, over=moment >= deadline)
+                end = moment + (FLUSH if self._tool is TCPDUMP else 0)
                 due = [(end, self._tool.end), (end + GRACE, signal.SIGKILL)] if self._ended_because else []
-            if due and now >= due[0][0]:
+            if due and moment >= due[0][0]:
                 process.send_signal(due.pop(0)[1])
 
     def _reason_to_end(self, stop: threading.Event, *, over: bool) -> str:
@@ -130,7 +135,7 @@ class ToolRun:
         failed = exit_code != 0 and not self._ended_because
         if waiting := self._pieces.waiting:
             of = f"{waiting} of {len(self._pieces.files)} files"
-            return "upload_failed", f"{of} could not be uploaded: {self._pieces.refusal}"
+            return "upload_failed", f"{of} could not be uploaded: {self._pieces.refusal or NO_TIME}"
         if self._ended_because == POD_DELETED or (failed and not self._namespace.alive()):
             return "pod_deleted", f"{POD_DELETED} while {self._tool.program} ran; what it said until then is here"
         if self._broken:
@@ -140,7 +145,3 @@ class ToolRun:
             said = "; ".join(list(lines)[-LAST_LINES:]) or "it did not say why"
             return "capture_failed", f"{self._tool.program} ended with exit code {exit_code}: {said}"
         return "captured", self._ended_because
-
-
-def _now() -> str:
-    return rfc3339(time.time_ns())

@@ -2,6 +2,9 @@
 
 An argument is allowed by name: what would write a file, read one, run a program or change the pod is on no list.
 Arguments are split as a shell would quote them, and never reach one.
+
+bpftrace is not confined like this: its programs read files of the node, with cat() or #include, and what the kernel
+knows. It runs with the rights of whoever runs podtracer there, and campaigns do not have it.
 """
 
 import shlex
@@ -88,6 +91,7 @@ BPFTRACE = Getopt(
     short="B:e:f:hlqVv",
     long=("help", "info", "no-warnings", "version"),
     words=r"[a-z*]+:.*",  # the probes that -l lists; any other word would name a program's file
+    never="writes a file, runs a program or changes the pod",
 )
 IP = Iproute(
     program="ip",
@@ -142,8 +146,7 @@ def command(tool: Tool, arguments: str) -> list[str]:
         options = tool.read(words)
     except NotAllowedError as error:
         raise InvalidInputError(
-            f"arguments: {arguments!r}: {error}; {tool.program} may be told nothing that writes or reads a file, runs "
-            "a program or changes the pod"
+            f"arguments: {arguments!r}: {error}; {tool.program} may be told nothing that {tool.never}"
         ) from None
     at_once = ["-U" if "-w" in options else "-l"] if tool is TCPDUMP else []
     return [tool.program, *tool.always, *at_once, *words]

@@ -4,6 +4,8 @@ Both take `put(key, data)` with the whole key. Only urllib3 is needed, so that a
 """
 
 import json
+import threading
+import time
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +17,8 @@ from steps.plan import CaptureRecord
 #: Few and fast: a capture keeps what was not taken, and offers it again.
 RETRIES = Retry(total=2, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504), allowed_methods=None)
 TIMEOUT = Timeout(connect=3, read=20)
+#: How long after its end a capture offers what was not taken, in seconds; and when it is stopped.
+PATIENCE, LAST_PATIENCE = 120, 15
 TYPES = {
     ".json": "application/json",
     ".pcap": "application/vnd.tcpdump.pcap",
@@ -32,6 +36,11 @@ class Uploads(Protocol):
 
     def put(self, key: str, data: bytes) -> None:
         """Store an object, replacing what had its key. Raises UploadError."""
+
+
+def out_of_time(ended: float | None, stop: threading.Event) -> bool:
+    """Tell whether what a capture left is offered no more; `ended` is when it did by the monotonic clock, if it did."""
+    return ended is not None and time.monotonic() > ended + (LAST_PATIENCE if stop.is_set() else PATIENCE)
 
 
 def put_record(uploads: Uploads, prefix: str, record: CaptureRecord) -> None:

@@ -202,7 +202,7 @@ def test_a_store_that_comes_back_gets_everything(tmp_path: Path, hosts: Any) -> 
 
 
 def test_a_store_that_stays_away_is_said(tmp_path: Path, hosts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("steps.interface.PATIENCE", 1)
+    monkeypatch.setattr("steps.uploads.PATIENCE", 1)
     client, server = hosts
     with Run(tmp_path, server, uploads=Flaky(tmp_path / "objects", failures=99), duration="1s") as run:
         ping(client, server.address, 5)

@@ -1,5 +1,6 @@
 """podtracer's command line, on a real network namespace: every tool, outputs, timers, signals and exit codes."""
 
+import fcntl
 import json
 import os
 import re
@@ -275,6 +276,52 @@ def test_a_timer_ends_the_tool_and_counts_as_well_ended() -> None:
     done = podtracer("run", "ping", "-a", "-n 10.77.0.99", *POD, "-t", "1500ms")
     assert done.returncode == 0
     assert "0 received" in done.stdout
+
+
+@pytest.mark.usefixtures("pod")
+def test_an_output_that_nobody_reads_outlives_neither_a_signal_nor_the_timer() -> None:
+    def stuck(arguments: str, *words: str) -> tuple[int, subprocess.Popen[bytes]]:
+        read, write = os.pipe()
+        fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4096)
+        tracer = start("ping", f"-n -i 0.01 {arguments} {CLIENT}", *words, stdout=write)
+        os.close(write)
+        return read, tracer
+
+    both = [stuck(""), stuck("-c 100", "-t", "2s")]  # one that waits for its reader, and one that is dead by then
+    time.sleep(2)
+    both[0][1].terminate()
+    for read, tracer in both:
+        assert tracer.stderr
+        assert tracer.wait(12) == 7
+        assert tracer.stderr.read() == b"podtracer: standard output: nobody reads it\n"
+        tracer.stderr.close()
+        os.close(read)
+
+
+EARLY = """
+import os, signal, subprocess
+from steps import podtracer
+start = subprocess.Popen
+def started(*words, **options):
+    process = start(*words, **options)
+    os.kill(os.getpid(), signal.SIGTERM)
+    return process
+subprocess.Popen = started
+podtracer.main()
+"""
+
+
+@pytest.mark.usefixtures("pod")
+def test_a_signal_while_the_tool_starts_reaches_it() -> None:
+    words = [sys.executable, "-c", EARLY, "run", "ping", "-a", CLIENT, *POD]
+    assert subprocess.run(words, stdout=subprocess.DEVNULL, check=False, timeout=20).returncode == 128 + signal.SIGTERM
+
+
+def test_where_certificates_are_is_said() -> None:
+    said = " ".join(podtracer("run", "--help").stdout.split())
+    assert (
+        "ca.crt, tls.crt and tls.key of the directory $SNOOPY_ENDPOINT_TLS. [default: /etc/snoopy/endpoint-tls]" in said
+    )
 
 
 @pytest.mark.usefixtures("pod")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -17,7 +18,7 @@ from steps.capture import capture_target, record_failure
 from steps.namespaces import NetworkNamespace, NoProcessError
 from steps.plan import CaptureRecord, Target
 from steps.uploads import Directory, UploadError
-from tests.steps.serving import Server
+from tests.steps.serving import PREFIX, Server
 
 TARGET = Target(namespace="shop", pod="server", uid="0123456789", node="here")
 CLIENT = "10.77.0.1"
@@ -228,7 +229,7 @@ class Flaky(Directory):
 def test_what_the_store_refuses_is_offered_again(
     tmp_path: Path, hosts: Any, monkeypatch: pytest.MonkeyPatch, failures: int
 ) -> None:
-    monkeypatch.setattr("steps.toolrun.PATIENCE", 3)
+    monkeypatch.setattr("steps.uploads.PATIENCE", 3)
     run = Run(tmp_path, hosts[1], "ss", "-s")
     run.store = Flaky(run.root)
     run.store.failures = failures
@@ -259,28 +260,82 @@ def test_a_data_endpoint_gets_everything_too(tmp_path: Path, hosts: Any) -> None
             with result:
                 pass
         assert endpoint.stop() == 0
-    sent = {folder.name.partition("_")[2].rpartition(".")[0]: folder for folder in endpoint.folders("shop_server")}
-    sent |= {folder.name.partition("_")[2].rpartition(".")[0]: folder for folder in endpoint.folders("shop_server_lo")}
-    assert sent.keys() == {"campaign_eth0", "campaign_lo", "campaign_ping", "campaign_iperf3"}
-    for what in ("eth0", "lo"):
-        mine, theirs = run.folder(what) / "000001.pcap", sent[f"campaign_{what}"] / "000001.pcap"
-        assert theirs.read_bytes() == mine.read_bytes()
-    assert (sent["campaign_ping"] / "000001.txt").read_text() == run.text("ping")
-    assert (sent["campaign_iperf3"] / "000001.txt").read_bytes() == (
-        result.folder("iperf3") / "iperf3.json"
-    ).read_bytes()
+    sent = {
+        (folder.parent.name, folder.name.partition("_")[2].rpartition(".")[0]): folder
+        for folder in (endpoint.store / PREFIX).glob("*/*")
+    }
+    eth0, lo, ping = (
+        sent.pop(("shop_server" + suffix, f"campaign_{what}"))
+        for suffix, what in (("", "eth0"), ("_lo", "lo"), ("_ping", "ping"))
+    )
+    ((pod, session),) = sent  # of a campaign with nothing else
+    assert (pod, session) == ("shop_server", "campaign_iperf3")
+    for what, theirs in (("eth0", eth0), ("lo", lo)):
+        assert (theirs / "000001.pcap").read_bytes() == (run.folder(what) / "000001.pcap").read_bytes()
+    assert (ping / "000001.txt").read_text() == run.text("ping")
+    (iperf3,) = sent.values()
+    assert (iperf3 / "000001.txt").read_bytes() == (result.folder("iperf3") / "iperf3.json").read_bytes()
 
 
-def test_an_endpoint_that_is_not_there_makes_no_text_disappear(
-    tmp_path: Path, hosts: Any, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("where", ["tls", "silent"])
+def test_a_dead_endpoint_costs_no_file_and_no_time(
+    tmp_path: Path, hosts: Any, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    monkeypatch.setattr("steps.toolrun.PATIENCE", 1)
-    with Run(tmp_path, hosts[1], "ss", "-s", destination="127.0.0.1:1") as run:
-        pass
+    monkeypatch.setattr("steps.uploads.LAST_PATIENCE", 1)
+    monkeypatch.setattr("steps.pieces.AGE", 0.3)
+    monkeypatch.setattr("steps.interface.CHUNK_AGE", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        silent = f"127.0.0.1:{listening.getsockname()[1]}"
+        asked = {
+            "filter": "icmp",
+            "duration": "1h",
+            "destination": {"tls": "tls://127.0.0.1:1", "silent": silent}[where],
+        }
+        with Run(tmp_path, hosts[1], "tcpdump+ping", f"-i 0.1 {CLIENT}", **asked) as run:
+            wait_for((run.folder("ping") / "000003.txt").exists)
+            wait_for((run.folder("eth0") / "000003.pcap").exists)
+            run.stop.set()
+            stopped = time.monotonic()
+    assert time.monotonic() - stopped < 6
+    reason = {
+        "tls": "/etc/snoopy/endpoint-tls/ca.crt: cannot be read: No such file or directory",
+        "silent": "it gave no answer in time",
+    }[where]
+    for record, what in zip(run.records, ("eth0", "ping"), strict=True):
+        files = [file.name for file in record.files]
+        assert len(files) >= 3
+        assert sorted(path.name for path in run.folder(what).iterdir()) == [*files, "capture.json"]
+        assert ended(record) == ("upload_failed", record.reason)
+        assert record.reason.startswith(
+            f"it was stopped; the object store has it all, but {len(files)} of {len(files)} files did not reach the "
+            f"data endpoint: {reason}"
+        )
+        stored = json.loads((run.folder(what) / "capture.json").read_text())
+        assert stored == record.model_dump(mode="json", by_alias=True)
+
+
+def test_pieces_that_wait_do_not_delay_the_record(tmp_path: Path, hosts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(Directory):
+        """A store that takes a second for a piece."""
+
+        def put(self, key: str, data: bytes) -> None:
+            if key.endswith(".txt"):
+                time.sleep(1)
+            super().put(key, data)
+
+    monkeypatch.setattr("steps.uploads.LAST_PATIENCE", 1)
+    monkeypatch.setattr("steps.pieces.AGE", 0.1)
+    run = Run(tmp_path, hosts[1], "ping", f"-i 0.05 {CLIENT}", duration="1h")
+    run.store = Slow(run.root)
+    with run:
+        time.sleep(2)
+        run.stop.set()
+        stopped = time.monotonic()
+    assert time.monotonic() - stopped < 5
     (record,) = run.records
+    assert len(record.files) > 8
     assert record.outcome == "upload_failed"
-    assert "the object store has it, but the data endpoint 127.0.0.1:1 did not take it" in record.reason
-    assert "Total:" in run.text("ss")
+    assert record.reason.endswith("files could not be uploaded: there was no time left")
 
 
 def test_a_target_that_cannot_be_entered_leaves_a_record_for_its_tool(tmp_path: Path) -> None:

@@ -19,8 +19,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from steps import wire
+from steps import endpoint, outbox, wire
 from steps.session import Session
+from steps.uploads import Directory
 from tests.steps.serving import HEADER, Relay, Server, packets, records, tcpdump, until, whole
 
 PROTO = Path(wire.__file__).with_name("endpoint.proto")
@@ -89,7 +90,7 @@ def test_equal_names_at_several_old_clients_do_not_mix(tmp_path: Path, old_clien
             for write, block in zip(clients, blocks, strict=True):
                 assert write(block)[-1].endswith("bytes are held")
         assert server.stop() == 0
-    folders = server.folders("127.0.0.1_web") + server.folders("127.0.0.2_web")
+    folders = server.folders("~127.0.0.1_web") + server.folders("~127.0.0.2_web")
     assert [whole(folder) for folder in folders] == streams
 
 
@@ -100,7 +101,7 @@ def test_a_new_capture_of_an_old_client_is_another_folder(tmp_path: Path, old_cl
             for block in written(HEADER + records(count)):
                 write(block)
         server.stop()
-    first, second = server.folders("127.0.0.1_web")
+    first, second = server.folders("~127.0.0.1_web")
     assert (packets(first / "000001.pcap"), packets(second / "000001.pcap")) == (3, 5)
     assert "ended with 3072 bytes" in server.log
 
@@ -112,7 +113,7 @@ def test_a_packet_that_holds_a_pcap_begins_nothing(tmp_path: Path, old_client: A
         for block in (stream[: 24 + 16 + 48], stream[24 + 16 + 48 :]):
             write(block)
         assert server.stop() == 0
-    (folder,) = server.folders("127.0.0.1_web")
+    (folder,) = server.folders("~127.0.0.1_web")
     assert (folder / "000001.pcap").read_bytes() == stream
 
 
@@ -122,7 +123,7 @@ def test_text_is_kept_as_it_came(tmp_path: Path, old_client: Any) -> None:
         assert write(b"64 bytes from") == ["13 bytes are held"]
         assert write(b" 10.0.0.7: icmp_seq=1\n") == ["35 bytes are held"]
         server.stop()
-    (folder,) = server.folders("127.0.0.1_web")
+    (folder,) = server.folders("~127.0.0.1_web")
     assert (folder / "000001.txt").read_bytes() == b"64 bytes from 10.0.0.7: icmp_seq=1\n"
 
 
@@ -135,7 +136,7 @@ def test_a_pcap_that_is_damaged_is_kept_from_there_on_as_it_came(tmp_path: Path,
         assert "5604 bytes are held; a record of 4294967295 bytes is longer than any" in answer
         write(b"more")
         server.stop()
-    (folder,) = server.folders("127.0.0.1_web")
+    (folder,) = server.folders("~127.0.0.1_web")
     assert packets(folder / "000001.pcap") == 5
     assert (folder / "000002.bin").read_bytes() == damage + b"more"
 
@@ -192,7 +193,7 @@ def test_chunks_are_stored_when_they_are_large_old_or_the_last(tmp_path: Path, o
     with Server(tmp_path, "--idle", "4s", patch="session.SIZE, session.AGE = 50_000, 2") as server:
         write = old_client(server.address)
         write(HEADER + records(60))
-        (folder,) = until(lambda: server.folders("127.0.0.1_web"), "a large chunk", 1.5)
+        (folder,) = until(lambda: server.folders("~127.0.0.1_web"), "a large chunk", 1.5)
         until((folder / "000001.pcap").exists)
         write(records(1))
         until((folder / "000002.pcap").exists, "an old chunk", 3.5)
@@ -217,10 +218,10 @@ def test_a_stream_has_its_limit(tmp_path: Path, old_client: Any, generated: Any)
                 list(stubs.DataEndpointStub(channel).ExportPodData(iter(parts), timeout=20))
         assert code(e) == "RESOURCE_EXHAUSTED"
         with pytest.raises(grpc.RpcError, match="larger than max") as error:
-            write(bytes(8 * 2**20 + 1))
+            write(bytes(2 * 2**20 + 1))
         assert code(error) == "RESOURCE_EXHAUSTED"
         assert server.stop() == 0
-    (folder,) = server.folders("127.0.0.1_web")
+    (folder,) = server.folders("~127.0.0.1_web")
     assert packets(folder / "000001.pcap") == 600
 
 
@@ -250,6 +251,41 @@ def test_streams_at_a_time_have_a_limit(tmp_path: Path, generated: Any, old_clie
         until(lambda: is_taken(old_client(server.address)))
 
 
+def test_a_stream_that_is_silent_leaves_its_place_to_others(tmp_path: Path, generated: Any, old_client: Any) -> None:
+    messages, stubs = generated
+    over = threading.Event()
+
+    def silently() -> Iterator[Any]:
+        yield messages.PodData(name="web", data=b"data")
+        over.wait()
+
+    patch = "from steps import streams; endpoint.STREAMS, streams.SILENCE = 1, 0.5"
+    with Server(tmp_path, patch=patch) as server, grpc.insecure_channel(server.address) as channel:
+        answers = stubs.DataEndpointStub(channel).ExportPodData(silently(), timeout=20)
+        next(answers)
+        assert not is_taken(old_client(server.address))
+        with pytest.raises(grpc.RpcError, match=r"the stream was silent for 0.5 seconds: begin another") as error:
+            next(answers)
+        assert code(error) == "ABORTED"
+        over.set()
+        assert is_taken(old_client(server.address))
+        assert server.stop() == 0
+
+
+def test_the_largest_messages_of_as_many_streams_as_there_may_be_fit_in_memory(tmp_path: Path, generated: Any) -> None:
+    messages, stubs = generated
+    data = bytes(endpoint.MESSAGE - 100)
+    slow = "keep = endpoint.DataEndpoint._keep\n"
+    slow += "endpoint.DataEndpoint._keep = lambda *them: (time.sleep(0.02), keep(*them))[1]"
+    with Server(tmp_path, patch=slow) as server, grpc.insecure_channel(server.address) as channel:
+        before, stub = server.memory(), stubs.DataEndpointStub(channel)
+        messages_at_once = [iter([messages.PodData(name=f"web-{n}", data=data)]) for n in range(endpoint.STREAMS)]
+        streams = [stub.ExportPodData(each, timeout=60) for each in messages_at_once]
+        for stream in streams:
+            list(stream)
+        assert server.memory() - before < 512 * 2**20
+
+
 def test_a_spool_that_cannot_be_written_is_said_and_what_was_held_still_is(tmp_path: Path, old_client: Any) -> None:
     patch = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))"
     with Server(tmp_path, patch=patch) as server:
@@ -260,7 +296,7 @@ def test_a_spool_that_cannot_be_written_is_said_and_what_was_held_still_is(tmp_p
         assert code(error) == "UNAVAILABLE"
         assert write(records(3)) == [f"{24 + 23 * 1016} bytes are held"]
         assert server.stop() == 0
-    (folder,) = server.folders("127.0.0.1_web")
+    (folder,) = server.folders("~127.0.0.1_web")
     assert whole(folder) == HEADER + records(20) + records(3)
 
 
@@ -268,11 +304,30 @@ def test_sessions_are_forgotten_but_not_what_they_held(tmp_path: Path, old_clien
     with Server(tmp_path, "--idle", "3s", patch="received.SESSIONS, received.MEMORY = 2, 4") as server:
         for number in range(3):
             old_client(server.address, f"web-{number}")(HEADER + records(number))
-        until(lambda: server.folders("127.0.0.1_web-0"), "the most silent of too many", 2)
+        until(lambda: server.folders("~127.0.0.1_web-0"), "the most silent of too many", 2)
         until(lambda: not list(server.spool.iterdir()), "an empty spool")
         for number in range(3):
-            (folder,) = server.folders(f"127.0.0.1_web-{number}")
+            (folder,) = server.folders(f"~127.0.0.1_web-{number}")
             assert packets(folder / "000001.pcap") == number
+
+
+def test_nobody_writes_into_the_session_of_a_client_that_says_no_names(tmp_path: Path, generated: Any) -> None:
+    messages, stubs = generated
+    with Server(tmp_path) as server, grpc.insecure_channel(server.address) as channel:
+        stub, data = stubs.DataEndpointStub(channel), messages.PodData(name="web", data=b"mine ")
+        list(stub.ExportPodData(iter([data]), timeout=20))
+        (folder,) = server.spool.glob("*/web/*")
+        claimed = [
+            (wire.NAMESPACE, folder.parent.parent.name.lstrip("~")),
+            (wire.SESSION, folder.name.partition("_")[2]),
+            (wire.OFFSET, "0"),
+        ]
+        data.data = b"stolen and more"
+        list(stub.ExportPodData(iter([data]), metadata=claimed, timeout=20))
+        with pytest.raises(grpc.RpcError, match=r"namespace: '~127\.0\.0\.1': at most"):
+            list(stub.ExportPodData(iter([data]), metadata=[(wire.NAMESPACE, "~127.0.0.1"), *claimed[1:]], timeout=20))
+        assert server.stop() == 0
+    assert (server.folders("~127.0.0.1_web")[0] / "000001.txt").read_bytes() == b"mine "
 
 
 @pytest.mark.parametrize("pod", ["", "..", "../x", "a/b", "a..b", "-a", ".a", "a\n", "a\0b", "ä", "a" * 254, "a b"])
@@ -360,7 +415,7 @@ store.put = unwilling
 """
     with Server(tmp_path, patch=patch) as server:
         old_client(server.address)(HEADER + records(4))
-        (folder,) = until(lambda: server.folders("127.0.0.1_web"))
+        (folder,) = until(lambda: server.folders("~127.0.0.1_web"))
         assert packets(folder / "000001.pcap") == 4
         assert server.log.count("answered 503: SlowDown; it is kept, and offered again") == 1
         assert b"snoopy_endpoint_upload_failures_total 3.0" in metrics(server)
@@ -370,6 +425,31 @@ store.put = unwilling
         assert b"snoopy_endpoint_spooled_bytes 24.0" in metrics(server)  # the next chunk's header
 
 
+def test_a_file_that_cannot_be_read_or_removed_is_tried_again_and_holds_up_no_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "PAUSE", 0.05)
+    waiting = outbox.Outbox(Directory(tmp_path / "store"), lambda path: path.name)
+    paths = [tmp_path / f"{number}.txt" for number in range(6)]
+    for path in paths:
+        path.mkdir()  # which can be neither read nor unlinked
+        waiting.add(path)
+    until(lambda: "Is a directory" in caplog.text)
+    (tmp_path / "good.txt").write_text("good")
+    waiting.add(tmp_path / "good.txt")
+    until((tmp_path / "store/good.txt").exists)
+    for number, path in enumerate(paths):
+        path.rmdir()
+        if number:
+            path.write_text(path.name)
+    assert waiting.drain(5) == 0
+    assert "0.txt is gone, and cannot be stored" in caplog.text
+    assert sorted(path.name for path in (tmp_path / "store").iterdir()) == [
+        *(f"{n}.txt" for n in range(1, 6)),
+        "good.txt",
+    ]
+
+
 def test_what_could_not_be_stored_in_time_is_stored_by_the_next_server(tmp_path: Path, old_client: Any) -> None:
     hangs = "store.put = lambda *_: threading.Event().wait(); endpoint.STREAMS_GRACE, endpoint.GRACE = 0.5, 1"
     with Server(tmp_path, patch=hangs) as server:
@@ -377,7 +457,7 @@ def test_what_could_not_be_stored_in_time_is_stored_by_the_next_server(tmp_path:
         assert server.stop() == 1
     assert f"endpoint: 1 files could not be stored in time, and are in {server.spool}" in server.log
     with Server(tmp_path) as server:
-        (folder,) = until(lambda: server.folders("127.0.0.1_web"))
+        (folder,) = until(lambda: server.folders("~127.0.0.1_web"))
         until((folder / "000001.pcap").exists)
         assert server.stop() == 0
     assert packets(folder / "000001.pcap") == 4
@@ -389,7 +469,7 @@ def test_what_a_killed_server_held_is_stored_by_the_next_one(tmp_path: Path, old
         server.kill()
     assert not server.store.exists()
     with Server(tmp_path) as server:
-        (folder,) = until(lambda: server.folders("127.0.0.1_web"))
+        (folder,) = until(lambda: server.folders("~127.0.0.1_web"))
         until((folder / "000001.pcap").exists)
     assert packets(folder / "000001.pcap") == 4
 
@@ -451,6 +531,6 @@ def test_the_command_stores_in_the_bucket_that_the_cluster_names(tmp_path: Path,
             assert process.wait(20) == 0
         bucket.shutdown()
     ((key, content),) = bucket.objects.items()
-    assert key.startswith("/captures/data/ns/svc/127.0.0.1_web/")
+    assert key.startswith("/captures/data/ns/svc/~127.0.0.1_web/")
     assert key.endswith("/000001.pcap")
     assert content == HEADER + records(2)

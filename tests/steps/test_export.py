@@ -3,8 +3,10 @@
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -232,42 +234,115 @@ class Store(Directory):
         super().put(key, data)
 
 
-def test_a_captures_files_are_one_stream(tmp_path: Path, plain: Plain, exporting: Any) -> None:
+@pytest.fixture
+def exported(tmp_path: Path) -> Iterator[Any]:
+    """Make an Exported for an address that is closed in the end."""
+    made: list[Exported] = []
+
+    def make(store: Store, address: str, **options: Any) -> Exported:
+        made.append(Exported(store, tmp_path / "waiting", partial(export, address, **options)))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def after(seconds: float) -> Callable[[], bool]:
+    """Tell whether it is that much later."""
+    end = time.monotonic() + seconds
+    return lambda: time.monotonic() > end
+
+
+def test_a_captures_files_are_one_stream(tmp_path: Path, plain: Plain, exported: Any) -> None:
     store = Store(tmp_path)
-    both = Exported(store, exporting(plain.address))
+    both = exported(store, plain.address)
     both.put("run/eth0/capture.json", b"{}")
     for number in (1, 2, 3):
         both.put(f"run/eth0/{number:06d}.pcap", HEADER + records(number))
     both.put("run/eth0/capture.json", b"{ }")
+    assert both.missing(after(10)) == ""
+    assert not list((tmp_path / "waiting").iterdir())
     assert plain.data == HEADER + records(1) + records(2) + records(3)
     assert len(store.keys) == 5
     assert (tmp_path / "run/eth0/000003.pcap").read_bytes() == HEADER + records(3)
 
 
 @pytest.mark.parametrize("name", ["000001.txt", "iperf3.json"])
-def test_other_output_is_exported_as_it_is(tmp_path: Path, plain: Plain, exporting: Any, name: str) -> None:
-    Exported(Store(tmp_path), exporting(plain.address)).put(f"run/ping/{name}", b"output")
-    assert plain.data == b"output"
+def test_other_output_is_exported_as_it_is(tmp_path: Path, plain: Plain, exported: Any, name: str) -> None:
+    exported(Store(tmp_path), plain.address).put(f"run/ping/{name}", b"output")
+    until(lambda: plain.data == b"output")
 
 
-def test_only_what_was_missing_is_done_when_a_file_is_offered_again(
-    tmp_path: Path, plain: Plain, exporting: Any
+def test_what_an_endpoint_refuses_is_stored_at_once_and_offered_again_in_order(
+    tmp_path: Path, plain: Plain, exported: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("steps.export.PAUSE", 0.05)
     store = Store(tmp_path)
-    both = Exported(store, exporting(plain.address))
-    store.fails = True
+    both = exported(store, plain.address)
+    store.fails, plain.refuses = True, "full"
     with pytest.raises(UploadError, match=r"^a/000001.pcap: the object store answered 503$"):
         both.put("a/000001.pcap", HEADER + records(1))
+    store.fails = False
+    for number in (1, 2, 3, 4):
+        both.put(f"a/{number:06d}.pcap", HEADER + records(number))
+    assert store.keys == [f"a/{number:06d}.pcap" for number in (1, 2, 3, 4)]
+    assert both.missing(after(1)) == (
+        f"4 of 4 files did not reach the data endpoint: the data endpoint {plain.address} did not take it: "
+        "RESOURCE_EXHAUSTED: full"
+    )
     assert plain.data == b""
-    store.fails, plain.refuses = False, "full"
-    with pytest.raises(UploadError, match=r"^a/000001.pcap: the object store has it, but the data endpoint .*: full$"):
-        both.put("a/000001.pcap", HEADER + records(1))
     plain.refuses = ""
-    for _ in range(2):
-        both.put("a/000001.pcap", HEADER + records(1))
-    both.put("a/000002.pcap", HEADER + records(2))
-    assert plain.data == HEADER + records(1) + records(2)
-    assert store.keys == ["a/000001.pcap"] * 2 + ["a/000002.pcap"]  # the second time after all was done: it replaces
+    assert both.missing(after(10)) == ""
+    assert plain.data == HEADER + records(1) + records(2) + records(3) + records(4)
+    assert len(store.keys) == 4
+
+
+def test_an_endpoint_that_never_answers_holds_up_neither_the_store_nor_the_end(tmp_path: Path, exported: Any) -> None:
+    store, begun = Store(tmp_path), time.monotonic()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        both = exported(store, f"127.0.0.1:{silent.getsockname()[1]}")
+        for number in (1, 2, 3):
+            both.put(f"a/{number:06d}.txt", b"text")
+        assert store.keys == [f"a/{number:06d}.txt" for number in (1, 2, 3)]
+        missing = both.missing(after(0.5))
+        assert missing == "3 of 3 files did not reach the data endpoint: it gave no answer in time"
+        both.close()
+    assert time.monotonic() - begun < 5
+
+
+def test_certificates_that_come_late_are_used(tmp_path: Path, ours: Path, exported: Any) -> None:
+    with Server(tmp_path, "--tls-dir", str(ours / "server")) as server:
+        both = exported(Store(tmp_path), f"tls://{server.address}", tls_directory=tmp_path / "late")
+        both.put("a/000001.txt", b"text")
+        assert both.missing(after(0.5)).endswith("late/ca.crt: cannot be read: No such file or directory")
+        (ours / "client").rename(tmp_path / "late")
+        assert both.missing(after(10)) == ""
+        assert server.stop() == 0
+
+
+def test_what_cannot_wait_is_said(tmp_path: Path, exported: Any) -> None:
+    store = Store(tmp_path)
+    both = exported(store, "127.0.0.1:1")
+    (tmp_path / "waiting").rmdir()
+    for number in (1, 2):
+        both.put(f"a/{number:06d}.txt", b"text")
+    assert len(store.keys) == 2
+    assert both.missing(after(1)) == (
+        "2 of 2 files did not reach the data endpoint: "
+        "what it has not taken yet could not be kept: No such file or directory"
+    )
+
+
+@pytest.mark.parametrize("what", ["eth0:1", "net1@if5", "a..b", "eth0."])
+def test_an_interface_that_is_no_name_for_an_endpoint(tmp_path: Path, what: str) -> None:
+    with Server(tmp_path) as server:
+        run = Export(server.address, namespace="shop", pod=f"web_{what}", session=f"run_{what}")
+        run.put(b"data")
+        run.close()
+        assert server.stop() == 0
+    (stored,) = server.store.rglob("*.txt")
+    assert stored.read_bytes() == b"data"
 
 
 def authority(directory: Path, name: str) -> None:

@@ -1,6 +1,7 @@
 """podtracer's outputs: patience with a store or an endpoint that comes back, and one sentence where it does not."""
 
 import json
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -136,8 +137,35 @@ def test_an_endpoint_that_is_not_there_is_given_up(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_file_and_what_writes_nothing(tmp_path: Path) -> None:
-    to: Any = outputs.to_file(tmp_path / "out")
+    to: Any = outputs.to_file(tmp_path / "out", threading.Event())
     for data in (b"a", b"", b"b" * 200_000):
         to.write(data)
     assert (tmp_path / "out").read_bytes() == b"a" + b"b" * 200_000
     to.close()
+
+
+def test_a_reader_may_take_its_time_until_the_tool_is_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("steps.outputs.READER", 0.5)
+    monkeypatch.setattr("steps.outputs.TICK", 0.1)
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    ending, failed = threading.Event(), list[OutputError]()
+    to = outputs.to_file(tmp_path / "pipe", ending)
+
+    def write() -> None:
+        try:
+            to.write(b"a" * 300_000)
+        except OutputError as error:
+            failed.append(error)
+
+    writing = threading.Thread(target=write)
+    writing.start()
+    writing.join(1)
+    assert len(os.read(reader, 65_536)) == 65_536
+    writing.join(1)
+    assert writing.is_alive()
+    ending.set()
+    writing.join(3)
+    assert [str(error) for error in failed] == [f"{tmp_path / 'pipe'}: nobody reads it"]
+    to.close()
+    os.close(reader)
