@@ -51,7 +51,7 @@ class Api:
 
     async def stop(self) -> None:
         if self.controller.returncode is None:
-            self.controller.terminate()
+            self.controller.kill()
         await self.controller.wait()
 
     async def ask(self, method: str, of: str, name: str = "", namespace: str = HERE, **body: Any) -> Any:
@@ -153,6 +153,8 @@ async def test_a_resource_is_run_and_its_status_says_how_it_goes(api: Api) -> No
     told = lambda: [each["reason"] for each in api.all("Event")]  # noqa: E731
     await eventually("it was told", lambda: {"WorkflowCreated", "Capturing", "Reported"} <= set(told()))
     assert {each["involvedObject"]["kind"] for each in api.all("Event")} == {"Tcpdump"}
+    api.controller.terminate()
+    assert await api.controller.wait() == 0
 
 
 async def test_a_target_that_was_not_captured_degrades_it(api: Api) -> None:

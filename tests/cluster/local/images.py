@@ -40,7 +40,10 @@ def load(*archives: Path) -> None:
         init = processes.first_child(processes.running()[name])
         inside = ("nsenter", f"--target={init}", "--mount", "--pid", "ctr", "--namespace=k8s.io")
         for archive in archives:
-            run(*inside, "images", "import", archive.resolve(), capture_output=True)
+            command = (*inside, "images", "import", archive.resolve())
+            # containerd may collect a layer that is being imported as garbage: the second time it stays.
+            if answer(*command) is None:
+                run(*command, capture_output=True)
 
 
 def system_images() -> Iterator[Path]:
