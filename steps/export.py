@@ -79,6 +79,13 @@ class Export:
             self._begin()
             self.put(data)
 
+    def check(self, seconds: float) -> None:
+        """Make sure that the endpoint can be reached within so many seconds. Raises UploadError."""
+        try:
+            grpc.channel_ready_future(self._channel).result(timeout=seconds)
+        except grpc.FutureTimeoutError:
+            raise UploadError(f"the data endpoint {self._host} cannot be reached") from None
+
     def close(self) -> None:
         """Close the connection."""
         self._channel.close()

@@ -48,6 +48,7 @@ class Repository:
 
         """
         patient = urllib3.PoolManager(
+            maxsize=10,
             timeout=Timeout(connect=5, read=60),
             retries=Retry(total=2, backoff_factor=0.3, status_forcelist=(502, 503)),
         )

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 PATIENCE = 30
 #: How long a reader may take nothing once the tool was told to end, in seconds; and how often that is looked at.
 READER, TICK = 5, 0.5
+#: How long it may take to reach a data endpoint before a tool is started, in seconds.
+REACHED = 5
 #: What a data endpoint listens on, unless it is said.
 PORT = 51001
 #: How large a piece in the object store becomes, in bytes.
@@ -93,10 +95,25 @@ def to_store(prefix: str, policy: str | None, spool: Path, *, pcap: bool) -> Out
 
 
 def to_endpoint(where: str, namespace: str, pod: str) -> Output:
-    """Give a data endpoint, HOST:PORT or tls://HOST:PORT. Raises UploadError when its certificates cannot be read."""
+    """Give a data endpoint, HOST:PORT or tls://HOST:PORT.
+
+    Raises:
+        InvalidInputError: its certificates cannot be read.
+        OutputError: it cannot be reached.
+
+    """
     from steps.export import Export  # noqa: PLC0415 - gRPC takes a while to import, and few have a data endpoint
 
-    return _Endpoint(Export(where, namespace=namespace, pod=pod, session=uuid4().hex))
+    try:
+        export = Export(where, namespace=namespace, pod=pod, session=uuid4().hex)
+    except UploadError as error:
+        raise InvalidInputError(str(error)) from None
+    try:
+        export.check(REACHED)
+    except UploadError as error:
+        export.close()
+        raise OutputError(str(error)) from None
+    return _Endpoint(export)
 
 
 class _Stream:

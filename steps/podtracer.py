@@ -24,7 +24,6 @@ from steps.outputs import Output, OutputError
 from steps.plan import SCRATCH
 from steps.tcpdump import FLUSH
 from steps.tools import TCPDUMP, TOOLS, command, writes_pcap
-from steps.uploads import UploadError
 
 #: How long a tool may take to end when its time is over, in seconds.
 GRACE = 5
@@ -125,17 +124,17 @@ def run(  # noqa: PLR0913, PLR0917 - a command has this many options
         pcap, ending = writes_pcap(argv), threading.Event()
         with ExitStack() as stack:
             to: list[Output] = [outputs.to_file(file, ending)] if file else []
+            if stdout or not (file or where or upload):
+                to.append(outputs.to_stdout(ending, pcap=pcap))
             if where:
                 to.append(outputs.to_endpoint(where, namespace, pod))
             if upload:
                 spool = Path(stack.enter_context(_scratch()), "spool")
                 to.append(outputs.to_store(upload, os.environ.get("SNOOPY_UPLOAD"), spool, pcap=pcap))
-            if stdout or not to:
-                to.append(outputs.to_stdout(ending, pcap=pcap))
-            for output in to:
+            for output in reversed(to):
                 stack.callback(output.close)
             sys.exit(_run(TOOLS[tool], inside.enter(*TOOLS[tool].through, *argv), to, timer, ending))
-    except (InvalidInputError, UploadError) as error:
+    except InvalidInputError as error:
         sys.exit(_say(error, BAD_INPUT))
     except NamespaceError as error:
         sys.exit(_say(error, error.exit_code))
@@ -156,24 +155,27 @@ def _scratch() -> TemporaryDirectory[str]:
 def _run(tool: Tool, argv: Sequence[str], to: Sequence[Output], timer: float | None, ending: threading.Event) -> int:
     """Run a command until it ends; it gets the signals that we get. Gives its exit code as a shell would.
 
-    `ending` is set when the command is told to end.
-
-    Raises:
-        OutputError: an output took no more, so the command was ended.
-
+    `ending` is set when the command is told to end. An output that takes no more is left out; without any, it is ended.
     """
+    refused = 0
     with _started(argv, ending) as process, _timed(process, tool, timer, ending) as timed_out:
         if not process.stdout:
             raise AssertionError("a pipe was asked for")
-        try:
-            for data in blocks(process.stdout.fileno(), TICK):
-                for output in to:
+        taking = list(to)
+        for data in blocks(process.stdout.fileno(), TICK):
+            for output in list(taking):
+                try:
                     output.write(data)
-        except OutputError:
-            process.stdout.close()
-            _end(process, tool)
-            raise
+                except OutputError as error:
+                    refused = _say(error, OUTPUT_FAILED)
+                    taking.remove(output)
+            if not taking:
+                process.stdout.close()
+                _end(process, tool)
+                break
         code = process.wait()
+    if refused:
+        return refused
     return 0 if timed_out.is_set() else code if code >= 0 else 128 - code
 
 

@@ -131,9 +131,9 @@ def _all_were_found(asked: CampaignInput, pods: Iterable[Any]) -> None:
 
 def _is_possible(asked: CampaignInput, targets: list[Target], left_out: list[LeftOut]) -> None:
     if not targets:
-        criteria = {name: value for name, value in asked.model_dump().items() if value}
+        criteria = asked.parameters()
         chosen = ", ".join(
-            f"{name}: {criteria[name]}" for name in ("namespaces", "selector", "nodes") if name in criteria
+            f"{name}: {criteria[name]}" for name in ("namespaces", "selector", "nodes") if criteria[name]
         )
         reasons = "; ".join(f"{pod.namespace}/{pod.pod} was left out: {pod.reason}" for pod in left_out)
         raise NoTargetError(f"no target: no running pod matches {chosen}{'; ' + reasons if reasons else ''}")

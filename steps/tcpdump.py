@@ -17,7 +17,7 @@ def command(asked: CampaignInput, interface: str) -> list[str]:
     The filter is one argument after `--`: whatever it holds, it is read as a filter.
     """
     return [
-        TCPDUMP.program, *TCPDUMP.always, "-n", "-U", "-w", "-", "-i", interface,
+        TCPDUMP.program, *TCPDUMP.always, "-U", "-w", "-", "-i", interface,
         "--time-stamp-precision=nano", "-s", str(asked.snaplen), "-c", str(asked.packets),
         "-B", str(asked.buffer // 1024), "--", asked.filter,
     ]  # fmt: skip
@@ -25,7 +25,7 @@ def command(asked: CampaignInput, interface: str) -> list[str]:
 
 def printing(file: Path) -> list[str]:
     """Give the command line that prints a capture's packets, without asking anybody for names."""
-    return [TCPDUMP.program, *TCPDUMP.always, "-n", "-r", str(file)]
+    return [TCPDUMP.program, *TCPDUMP.always, "-r", str(file)]
 
 
 @dataclass

@@ -132,7 +132,9 @@ class ToolRun:
             self._broken = f"what it said could not be kept: {error.strerror}"
 
     def _outcome(self, exit_code: int) -> tuple[Outcome, str]:
-        failed = exit_code != 0 and not self._ended_because
+        # What sums up when it is ended says by its exit code whether it went well: ping that no answer came.
+        has_verdict = self._ended_because == TIME_OVER and self._tool.end is signal.SIGINT
+        failed = exit_code > 0 if has_verdict else exit_code != 0 and not self._ended_because
         if waiting := self._pieces.waiting:
             of = f"{waiting} of {len(self._pieces.files)} files"
             return "upload_failed", f"{of} could not be uploaded: {self._pieces.refusal or NO_TIME}"

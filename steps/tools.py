@@ -16,7 +16,7 @@ from steps.campaign_input import InvalidInputError
 
 TCPDUMP = Getopt(
     program="tcpdump",
-    always=("-Z", "root"),  # without CAP_SETUID it cannot become another user, and would end
+    always=("-Z", "root", "-n"),  # it may not become another user; and looking names up would be the pod's packets
     short="AbB:c:defHi:Ij:JKlLnNOpqQ:s:StT:uUvw:xXy:#hD",
     long=(
         "buffer-size=", "count", "direction=", "dont-verify-checksums", "help", "immediate-mode", "interface=",

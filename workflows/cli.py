@@ -16,6 +16,10 @@ COMMANDS = {  # in the order of `snoopy --help`: the module of each, imported wh
     "stop": ("existing", "Stop a campaign: what was captured so far is kept and reported."),
     "logs": ("existing", "Show what a campaign's pods printed: all of them, or one TARGET's, namespace/pod."),
     "report": ("existing", "Fetch a campaign's report from the object store."),
+    "fetch": (
+        "existing",
+        "Fetch what is below a prefix of the object store: what a data endpoint took, the points of a trend.",
+    ),
     "cron": ("cron", "Run campaigns on a schedule: each run has its own report, and all of them are one trend."),
     "analyse": (
         "analysing",

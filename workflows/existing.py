@@ -1,4 +1,4 @@
-"""The commands for campaigns that exist: list, get, wait, stop, logs, report."""
+"""The commands for what exists: campaigns (list, get, wait, stop, logs, report), and what else is stored (fetch)."""
 
 import sys
 import webbrowser
@@ -104,6 +104,24 @@ def report_command(name: str, out: Path | None, captures: bool, show: bool, name
     click.echo(out / "report.html")
     if show:
         webbrowser.open((out / "report.html").absolute().as_uri())
+
+
+@click.command("fetch")
+@click.argument("prefix")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Where it goes.")
+@flags.namespace
+def fetch_command(prefix: str, out: Path, namespace: str) -> None:
+    """Fetch what is below a prefix of the object store: what a data endpoint took, the points of a trend.
+
+    \b
+    Example:
+      snoopy fetch data/snoopy-operator/snoopy-data-svc/ --out data
+    """  # noqa: D301 -- a real backspace, which tells click to leave the lines as they are
+    bucket = open_store(open_cluster(namespace)).bucket
+    if not bucket.keys(prefix):
+        raise InvalidInputError(f"prefix: {prefix!r}: the object store has nothing there")
+    for file in bucket.download(prefix, flags.directory(out)):
+        click.echo(file)
 
 
 def follow(cluster: Cluster, name: str) -> None:

@@ -26,7 +26,7 @@ class Owners:
     """Tcpdumps, SnoopyJobs and SnoopyDataEndpoints. Every method raises ClusterError when the cluster refuses."""
 
     def __init__(self, resources: Resources, say: Say) -> None:
-        self._resources, self._say = resources, say
+        self._resources, self.say = resources, say
 
     def of(self, made: Object) -> Object | None:
         """Give the resource for which an object was made; None when it is gone."""
@@ -72,7 +72,7 @@ class Owners:
             if self._resources.patch(resource["kind"], meta["namespace"], meta["name"], change, "status"):
                 for each in status.news(known, conditions):
                     kind = "Warning" if each["type"] == status.DEGRADED else "Normal"
-                    self._say(current, kind, each["reason"], each["message"])
+                    self.say(current, kind, each["reason"], each["message"])
                 return
             time.sleep(0.1)
         raise ClusterError(f"the status of {resource['kind']} {meta['namespace']}/{meta['name']} is changed by others")

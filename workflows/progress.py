@@ -63,7 +63,11 @@ def pods(workflow: Mapping[str, Any]) -> list[Pod]:
 
 def failure(workflow: Mapping[str, Any]) -> str:
     """Say why a Workflow failed: in the words of the first pod that did, or in Argo's."""
-    words = [f"{pod.name}: {pod.message}" for pod in pods(workflow) if pod.phase in {"Failed", "Error"} and pod.message]
+    words = [
+        f"{pod.name}: {pod.message.removeprefix(pod.name).lstrip(': ')}"
+        for pod in pods(workflow)
+        if pod.phase in {"Failed", "Error"} and pod.message
+    ]
     return words[0] if words else str(workflow.get("status", {}).get("message") or phase(workflow))
 
 

@@ -132,7 +132,10 @@ class Reconciler:
         elif refused := status.invalid_schedule(cron_workflow):
             self._owners.tell(resource, refused)
         elif self._owners.holds(resource, status.DEGRADED, "InvalidSchedule"):
-            self._owners.tell(resource, [Condition(status.DEGRADED, holds=False, reason=status.AS_EXPECTED)])
+            self._owners.tell(
+                resource,
+                [Condition(status.DEGRADED, holds=False, reason=status.AS_EXPECTED, message=status.NOTHING_WRONG)],
+            )
 
     def _must_be_ours(self, resource: Object, kind: str, name: str) -> None:
         there = self._resources.get(kind, self._namespace, name)
@@ -169,7 +172,11 @@ class Reconciler:
         ]
         for each in running:
             if each["spec"].get("shutdown") != "Stop":
-                self._resources.patch("Workflow", self._namespace, each["metadata"]["name"], STOPPED)
+                name = each["metadata"]["name"]
+                self._resources.patch("Workflow", self._namespace, name, STOPPED)
+                self._owners.say(
+                    resource, "Normal", "Stopping", f"{name} is stopped; snoopy report {name} has what it saw"
+                )
         if running:
             raise WaitingError(f"{running[0]['metadata']['name']} is stopping, and reports first")
         for each in schedules:

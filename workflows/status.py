@@ -14,6 +14,7 @@ from workflows.progress import ENDED, failure, phase, pods
 Status = dict[str, Any]
 SUBMITTED, RUNNING, COMPLETE, DEGRADED = TYPES = ("Submitted", "Running", "Complete", "Degraded")
 AS_EXPECTED, INVALID = "AsExpected", "InvalidSpec"
+NOTHING_WRONG = "nothing is known to be wrong"
 REPORTED = {"0", str(INCOMPLETE)}
 
 
@@ -53,7 +54,7 @@ def submitted(kind: str, workflow: str, *, paused: bool = False) -> list[Conditi
         Condition(SUBMITTED, holds=True, reason=f"{kind}Created", message=f"{kind} {workflow} runs it{how}"),
         Condition(RUNNING, holds=False, reason="Paused" if paused else "Waiting", message="no capture runs yet"),
         Condition(COMPLETE, holds=False, reason="Waiting", message="there is no report yet"),
-        Condition(DEGRADED, holds=False, reason=AS_EXPECTED),
+        Condition(DEGRADED, holds=False, reason=AS_EXPECTED, message=NOTHING_WRONG),
     ]
 
 
@@ -74,13 +75,18 @@ def of_campaign(workflow: Mapping[str, Any]) -> list[Condition]:
     if at not in ENDED:
         started = counts["planned"] > 0
         doing = f"capturing at {counts['planned']} targets" if started else "looking for targets"
+        degraded = Condition(DEGRADED, holds=False, reason=AS_EXPECTED, message=NOTHING_WRONG)
+        if counts["failed"]:
+            degraded = Condition(
+                DEGRADED, holds=True, reason="TargetsNotCaptured", message=f"{name}: {failure(workflow)}"
+            )
         return [
             Condition(RUNNING, holds=True, reason="Capturing" if started else "Resolving", message=f"{name}: {doing}"),
             Condition(COMPLETE, holds=False, reason="Running", message=f"{name} still runs"),
-            Condition(DEGRADED, holds=False, reason=AS_EXPECTED),
+            degraded,
         ]
     reported = report(workflow)
-    degraded = Condition(DEGRADED, holds=False, reason=AS_EXPECTED)
+    degraded = Condition(DEGRADED, holds=False, reason=AS_EXPECTED, message=NOTHING_WRONG)
     if at not in {"Succeeded", "Stopped"}:
         reason = "TargetsNotCaptured" if reported else "CampaignFailed"
         degraded = Condition(DEGRADED, holds=True, reason=reason, message=f"{name}: {failure(workflow)}")
@@ -137,10 +143,12 @@ def in_a_word(now: Iterable[Mapping[str, Any]], spec: Mapping[str, Any]) -> str:
     """Sum the conditions of a specification up in one word, for `kubectl get`."""
     found = {each["type"]: each for each in now}
     holds = {kind for kind, each in found.items() if each["status"] == "True"}
-    if DEGRADED in holds:
-        return "Invalid" if found[DEGRADED]["reason"].startswith("Invalid") else DEGRADED
+    if DEGRADED in holds and found[DEGRADED]["reason"].startswith("Invalid"):
+        return "Invalid"
     if RUNNING in holds:
         return RUNNING
+    if DEGRADED in holds:
+        return DEGRADED
     if spec.get("schedule"):
         return "Paused" if spec.get("suspend") else "Scheduled"
     return COMPLETE if COMPLETE in holds else SUBMITTED

@@ -13,7 +13,7 @@ from hera.workflows.models import WorkflowTemplateRef
 
 from steps import filters
 from steps.campaign_input import CampaignInput, InvalidInputError, campaign_input
-from steps.tools import TCPDUMP
+from steps.tools import TCPDUMP, command
 from workflows.campaign import LABELS, TEMPLATE
 from workflows.schedule import AROUND, LONGEST_NAME, Schedule, scheduled
 
@@ -127,6 +127,7 @@ def _tcpdumps(arguments: str) -> dict[str, Any]:
     try:
         options, rest = getopt.gnu_getopt(shlex.split(arguments), TCPDUMP.short, TCPDUMP.long)
     except (ValueError, getopt.GetoptError) as error:
+        command(TCPDUMP, arguments)  # which says what is allowed
         raise InvalidInputError(f"arguments: {arguments!r}: {error}") from None
     if not any(name == "-w" for name, _ in options):
         return {"arguments": arguments or "-n"}

@@ -78,7 +78,7 @@ def test_images_and_namespace_are_the_releases() -> None:
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ((), "objectStore"),
+        ((), "objectStore.endpoint is needed"),
         (("--set", "objectStore.endpoint=https://s3.example.com"), "endpoint"),
         (("--set", "quickStart=yes"), "quickStart"),
         (("--set", "objectstore.endpoint=s3.example.com"), "objectstore"),
@@ -88,7 +88,6 @@ def test_values_that_cannot_be_meant_are_refused(values: tuple[str, ...], senten
     refused = helm("template", "snoopy", CHART, *values)
     assert refused.returncode == 1
     assert sentence in refused.stderr
-    assert "schema" in refused.stderr
 
 
 def test_installed_and_upgraded(kubectl: Any, installation: Any, snoopy: Any, shop: Any, tmp_path: Path) -> None:

@@ -252,16 +252,21 @@ def test_whoever_reads_slowly_slows_the_reading_and_gets_everything(pod: Any) ->
 
 
 @pytest.mark.usefixtures("pod")
-def test_an_output_that_fails_ends_the_tool_and_the_others_keep_what_they_have(tmp_path: Path) -> None:
+def test_an_output_that_fails_is_left_out_and_the_others_get_everything(tmp_path: Path) -> None:
     words = ("-f", tmp_path / "out.txt", "-s")
-    with start("ping", f"-n -i 0.2 {CLIENT}", *words) as tracer:
+    with start("ping", f"-n -c 5 -i 0.2 {CLIENT}", *words) as tracer:
         assert tracer.stdout
         assert tracer.stderr
         tracer.stdout.readline()
         tracer.stdout.close()
         assert tracer.stderr.read() == b"podtracer: standard output: Broken pipe\n"
     assert tracer.returncode == 7
-    assert b"icmp_seq=1" in (tmp_path / "out.txt").read_bytes()
+    assert b"5 packets transmitted, 5 received" in (tmp_path / "out.txt").read_bytes()
+    with start("ping", f"-n -i 0.2 {CLIENT}") as tracer:  # without any output left it is ended
+        assert tracer.stdout
+        tracer.stdout.readline()
+        tracer.stdout.close()
+        assert tracer.wait(10) == 7
     full = podtracer("run", "ip", "-a", "address", *POD, "-f", "/dev/full")
     assert (full.returncode, full.stderr) == (7, "podtracer: /dev/full: No space left on device\n")
 

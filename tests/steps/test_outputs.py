@@ -13,6 +13,7 @@ import pytest
 
 from steps import outputs
 from steps.campaign_input import InvalidInputError
+from steps.export import Export
 from steps.outputs import OutputError
 from tests.steps.serving import Server
 
@@ -127,8 +128,15 @@ def test_an_endpoint_that_comes_back_gets_everything_once(tmp_path: Path) -> Non
     assert "".join(texts) == "before\nafter\n"
 
 
-def test_an_endpoint_that_is_not_there_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endpoint_that_is_not_there_is_noticed_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("steps.outputs.REACHED", 0.2)
+    with pytest.raises(OutputError, match=r"^the data endpoint 127.0.0.1:1 cannot be reached$"):
+        outputs.to_endpoint("127.0.0.1:1", "shop", "web")
+
+
+def test_an_endpoint_that_goes_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("steps.outputs.PATIENCE", 1)
+    monkeypatch.setattr(Export, "check", lambda *_: None)  # it was there
     to = outputs.to_endpoint("127.0.0.1:1", "shop", "web")
     with pytest.raises(OutputError, match=r"^the data endpoint 127.0.0.1:1 did not take it: UNAVAILABLE"):
         to.write(b"text")

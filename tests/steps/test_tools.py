@@ -411,8 +411,8 @@ def test_what_is_wrong_is_said(arguments: str, sentence: str) -> None:
 
 
 def test_what_writes_into_a_pipe_late_is_told_to_write_at_once() -> None:
-    assert command(TCPDUMP, "-n")[1:] == ["-Z", "root", "-l", "-n"]
-    assert command(TCPDUMP, "-nw -")[1:] == ["-Z", "root", "-U", "-nw", "-"]
+    assert command(TCPDUMP, "-e")[1:] == ["-Z", "root", "-n", "-l", "-e"]
+    assert command(TCPDUMP, "-nw -")[1:] == ["-Z", "root", "-n", "-U", "-nw", "-"]
     assert command(IPERF3, "-s")[1:] == ["--forceflush", "-s"]
 
 

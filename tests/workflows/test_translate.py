@@ -90,7 +90,7 @@ def test_a_snoopyjob_runs_a_tool_for_a_time_and_sends_what_it_says_to_an_endpoin
         ("Tcpdump", {"schedule": "* * * * 9"}, r"^schedule: .*day of week"),
         ("SnoopyJob", {"command": "ping"}, r"^args: '': ping needs some"),
         ("SnoopyJob", {"command": "ss", "timer": "2d"}, r"^timer: '2d'"),
-        ("SnoopyJob", {"command": "tcpdump", "args": "-z id"}, r"^args: '-z id': option -z not recognized"),
+        ("SnoopyJob", {"command": "tcpdump", "args": "-z id"}, r"^args: '-z id': option -z is not allowed"),
         ("SnoopyJob", {"command": "tcpdump", "args": "-w - -Q in"}, r"^args: .*-Q: with -w, -i, -c, -s, -B and a"),
         ("SnoopyJob", {"command": "tcpdump", "args": "-w - -c many"}, r"^args: 'many': a whole number"),
         ("SnoopyJob", {"command": "tcpdump", "args": "-w - prt 80"}, r"^args: 'prt 80': .*syntax error"),
