@@ -115,7 +115,8 @@ cluster-images: ## Build the two images and load them on the nodes of make clust
 
 .PHONY: cluster-test
 cluster-test: .venv/ready tools cluster cluster-images ## The tests on that cluster; on yours: KUBECONFIG=... pytest tests/cluster
-	eval "$$($(KUBERNETES) env)" && SNOOPY_REQUIRE_CLUSTER=1 $(BIN)/pytest tests/cluster tests/workflows
+	eval "$$($(KUBERNETES) env)" && SNOOPY_REQUIRE_CLUSTER=1 $(BIN)/pytest tests/cluster \
+	  $(addprefix tests/workflows/test_,campaign.py examples.py schedule.py tunnel.py)
 
 .PHONY: cluster-down
 cluster-down: ## Stop that cluster and leave no trace but its programs and state
