@@ -94,6 +94,8 @@ def test_three_pods_at_once(kubectl: Any, snoopy: Any, shop: Any, tmp_path: Path
     assert {target["pod"]: target["addresses"] for target in report["targets"]} == {
         pod: [each["ip"] for each in seen["status"]["podIPs"]] for pod, seen in before.items()
     }
+    assert "capture_unreadable" not in {finding["code"] for finding in report["findings"]}
+    assert sum(entry["lookups"] for entry in report["dns"]) == 8, "the image's Wireshark reads them"
     asked_dns = [pair for pair in report["pairs"] if pair["destination"].get("port") == 53]
     assert [(pair["source"]["name"], pair["connections"]["total"]) for pair in asked_dns] == [(f"{inside}client", 8)]
 
