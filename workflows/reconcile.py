@@ -99,7 +99,7 @@ class Reconciler:
             found = list(filter(None, [self._resources.get("Workflow", self._namespace, translate.name(resource))]))
         if found:
             self._mirror(resource, found[0])
-        elif self._owners.holds(resource, status.RUNNING):
+        elif self._is_current(resource) and self._owners.holds(resource, status.RUNNING):
             self._owners.tell(resource, status.deleted(self._owners.status(resource)["workflow"]))
 
     def gone(self, workflow: Object) -> None:
@@ -143,10 +143,11 @@ class Reconciler:
             raise WaitingError(f"{kind} {name} is not this resource's, and has the name that it needs")
 
     def _is_invalid(self, resource: Object) -> bool:
-        of = self._owners.status(resource).get("observedGeneration")
-        return of == resource["metadata"]["generation"] and self._owners.holds(
-            resource, status.DEGRADED, status.INVALID
-        )
+        return self._is_current(resource) and self._owners.holds(resource, status.DEGRADED, status.INVALID)
+
+    def _is_current(self, resource: Object) -> bool:
+        """Say whether the status is about the present specification: another one may wait for what runs to stop."""
+        return bool(self._owners.status(resource).get("observedGeneration") == resource["metadata"]["generation"])
 
     def _workflows(self, resource: Object) -> list[Object]:
         return self._resources.list("Workflow", self._namespace, translate.owned_by(resource))

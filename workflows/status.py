@@ -12,7 +12,7 @@ from steps.plan import INCOMPLETE, reports_prefix
 from workflows.progress import ENDED, failure, phase, pods
 
 Status = dict[str, Any]
-SUBMITTED, RUNNING, COMPLETE, DEGRADED = TYPES = ("Submitted", "Running", "Complete", "Degraded")
+SUBMITTED, RUNNING, COMPLETE, DEGRADED = ("Submitted", "Running", "Complete", "Degraded")
 AS_EXPECTED, INVALID = "AsExpected", "InvalidSpec"
 NOTHING_WRONG = "nothing is known to be wrong"
 REPORTED = {"0", str(INCOMPLETE)}

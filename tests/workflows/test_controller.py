@@ -188,6 +188,8 @@ async def test_another_specification_stops_what_runs_and_follows_it(api: Api) ->
     stopped = lambda: api.one("Workflow", first["metadata"]["name"])["spec"].get("shutdown") == "Stop"  # noqa: E731
     await eventually("the first is stopped", stopped)
     assert len(api.all("Workflow")) == 1, "the second waits for the first one's report"
+    await asyncio.sleep(4)  # while it waits, the resource is looked at
+    assert api.condition("Degraded") == ("False", "AsExpected"), "nobody deleted the first"
     await api.argo(first, "Failed", "Succeeded", join="0")
     second = await api.submitted()
     await eventually("the second is in the status", lambda: api.status()["workflow"] == second["metadata"]["name"])
