@@ -4,20 +4,20 @@ import fcntl
 import json
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.steps.serving import Server
+from tests.store import Store
 
 PODTRACER = [sys.executable, "-m", "steps.podtracer"]
 UID = str(uuid.uuid4())
@@ -32,6 +32,10 @@ def podtracer(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
 def start(tool: str, arguments: str, *words: Any, **options: Any) -> subprocess.Popen[bytes]:
     command = [*PODTRACER, "run", tool, "-a", arguments, *POD, *words]
     return subprocess.Popen(command, **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options})
+
+
+def uploading(store: Store) -> dict[str, str]:
+    return {**os.environ, "SNOOPY_UPLOAD": store.policy}
 
 
 def wait_for(what: Any) -> None:
@@ -55,48 +59,6 @@ def pod(hosts: Any) -> Any:
     while (group / "cgroup.procs").read_text():
         time.sleep(0.01)
     group.rmdir()
-
-
-class Store(ThreadingHTTPServer):
-    """An object store that takes S3's browser-based uploads, or answers with `status`."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.status = 204
-        self.objects: dict[str, bytes] = {}
-
-    @property
-    def environment(self) -> dict[str, str]:
-        policy = {"url": f"http://127.0.0.1:{self.server_port}/bucket", "fields": {"policy": "c2VjcmV0"}}
-        return {**os.environ, "SNOOPY_UPLOAD": json.dumps(policy)}
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Store
-
-    def do_POST(self) -> None:
-        form = self.rfile.read(int(self.headers["Content-Length"]))
-        boundary = b"--" + self.headers["Content-Type"].partition("boundary=")[2].encode()
-        parts = [part.partition(b"\r\n\r\n") for part in form.split(boundary)]
-        fields = {head.split(b'"')[1]: body.removesuffix(b"\r\n") for head, _, body in parts if b'"' in head}
-        if self.server.status == 204:
-            self.server.objects[fields[b"key"].decode()] = fields[b"file"]
-        self.send_response(self.server.status)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def store() -> Iterator[Store]:
-    with Store() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.mark.parametrize(
@@ -154,7 +116,7 @@ def test_tcpdump_runs_in_the_pods_network_and_its_output_goes_to_a_file(pod: Any
 @pytest.mark.usefixtures("pod")
 def test_what_a_tool_says_is_everywhere_at_once_while_it_runs(tmp_path: Path, store: Store, option: str) -> None:
     words = (option, tmp_path / "out.txt", "-s", "--upload", "pcaps/x")
-    with start("ping", f"-n -i 0.2 {CLIENT}", *words, "-t", "20s", env=store.environment) as tracer:
+    with start("ping", f"-n -i 0.2 {CLIENT}", *words, "-t", "20s", env=uploading(store)) as tracer:
         assert tracer.stdout
         lines = [tracer.stdout.readline() for _ in range(3)]
         assert b"icmp_seq=2" in lines[2]
@@ -198,20 +160,20 @@ def test_tcpdumps_text_is_live_too(hosts: Any) -> None:
 @pytest.mark.usefixtures("pod")
 def test_sockets_that_close_are_shown_when_they_do(hosts: Any) -> None:
     client, server = hosts
-    with start("ss", "-HntE", "-t", "10s") as tracer, server.start("iperf3", "-s", "-1") as listener:
+    with start("ss", "-HntE", "-t", "30s") as tracer, server.start("iperf3", "-s") as listener:
         assert tracer.stdout
-        time.sleep(0.5)
-        client.run("iperf3", "-c", server.address, "-n", "1K")
-        listener.wait()
+        while not select.select([tracer.stdout], [], [], 0.3)[0]:
+            client.run("iperf3", "-c", server.address, "-n", "1K")
         assert b":5201" in tracer.stdout.readline()
         tracer.terminate()
+        listener.terminate()
 
 
 def test_packets_are_uploaded_as_captures_of_their_own_while_the_tool_runs(pod: Any, store: Store) -> None:
     client, server = pod
     words = ("--upload", "pcaps/ns/run/shop_web_0/")
     with (
-        start("tcpdump", "-ni eth0 -B 65536 -w - tcp", *words, env=store.environment) as tracer,
+        start("tcpdump", "-ni eth0 -B 65536 -w - tcp", *words, env=uploading(store)) as tracer,
         server.start("iperf3", "-s", "-1") as listener,
     ):
         assert tracer.stderr

@@ -1,11 +1,8 @@
 """podtracer's outputs: patience with a store or an endpoint that comes back, and one sentence where it does not."""
 
-import json
 import os
 import threading
 import time
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,40 +13,7 @@ from steps.campaign_input import InvalidInputError
 from steps.export import Export
 from steps.outputs import OutputError
 from tests.steps.serving import Server
-
-
-class Store(HTTPServer):
-    """An object store that refuses a number of uploads."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.refusals, self.taken = 0, 0
-        self.policy = json.dumps({"url": f"http://127.0.0.1:{self.server_port}/bucket", "fields": {"policy": "c2V"}})
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Store
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        refused, self.server.refusals = self.server.refusals > 0, self.server.refusals - 1
-        self.server.taken += not refused
-        self.send_response(403 if refused else 204)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def store() -> Iterator[Store]:
-    with Store() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+from tests.store import Store
 
 
 @pytest.mark.parametrize(
@@ -76,12 +40,12 @@ def test_what_is_no_host(host: str) -> None:
 
 
 def test_a_store_that_comes_back_gets_everything(tmp_path: Path, store: Store) -> None:
-    store.refusals = 2
+    store.answers = [(403, b"")] * 2
     to = outputs.to_store("a/b", store.policy, tmp_path / "spool", pcap=False)
     to.write(b"text")
-    assert store.taken == 0
+    assert store.objects == {}
     to.close()
-    assert store.taken == 1
+    assert store.objects == {"a/b/000001.txt": b"text"}
 
 
 def test_a_store_that_stays_away_is_given_up_once(
@@ -89,7 +53,7 @@ def test_a_store_that_stays_away_is_given_up_once(
 ) -> None:
     monkeypatch.setattr("steps.outputs.PATIENCE", 2)
     monkeypatch.setattr("steps.outputs.PIECE", 4)
-    store.refusals = 1000
+    store.answers = [(403, b"")] * 1000
     to = outputs.to_store("a/b/", store.policy, tmp_path / "spool", pcap=False)
     with pytest.raises(OutputError, match=r"^a/b/000001.txt: the object store answered 403: no reason given$"):
         to.write(b"texts")
