@@ -25,6 +25,16 @@ PLACES = {  # what is rendered, and what a release has there
 }
 
 
+class Dumper(yaml.SafeDumper):
+    """YAML with text of many lines as such; Hera makes SafeDumper itself do so for whoever has imported it."""
+
+
+Dumper.add_representer(
+    str,
+    lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None),
+)
+
+
 def rendered(kustomization: str) -> list[dict[str, Any]]:
     """Give the objects of a kustomization; the namespace itself is for `helm install --create-namespace` to make."""
     shown = subprocess.run(
@@ -36,7 +46,7 @@ def rendered(kustomization: str) -> list[dict[str, Any]]:
 def template(objects: list[dict[str, Any]], condition: str = "") -> str:
     """Give objects as a template; what Argo will expand is no business of Helm's."""
     kept = [each | {"metadata": each["metadata"] | KEPT} if each["kind"] == CRD else each for each in objects]
-    text = yaml.safe_dump_all(kept, sort_keys=False, width=1000).replace("{{", '{{ "{{" }}')
+    text = yaml.dump_all(kept, Dumper=Dumper, sort_keys=False, width=1000).replace("{{", '{{ "{{" }}')
     for place, value in PLACES.items():
         text = text.replace(place, value)
     return NOTE + (f"{{{{- if {condition} }}}}\n{text}{{{{- end }}}}\n" if condition else text)
