@@ -2,36 +2,23 @@
 
 import os
 import shutil
-import signal
-import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import click
 
-from steps import namespaces, outputs
-from steps.arguments import Tool
+from steps import namespaces, outputs, running
 from steps.campaign_input import HIGHEST_PORT, InvalidInputError
-from steps.chunks import blocks
 from steps.namespaces import HOST_PROC, NamespaceError
 from steps.options import DURATION
 from steps.outputs import Output, OutputError
 from steps.plan import SCRATCH
-from steps.tcpdump import FLUSH
-from steps.tools import TCPDUMP, TOOLS, command, writes_pcap
+from steps.tools import TOOLS, command, file_named, writes_pcap
 
-#: How long a tool may take to end when its time is over, in seconds.
-GRACE = 5
-#: How often outputs are told that nothing was written, in seconds.
-TICK = 1.0
-#: What the tool gets in our place: what it is told to end with, and what it may take as a question.
-ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-PASSED_ON = (*ENDING, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 BAD_INPUT, OUTPUT_FAILED, NOT_INSTALLED = 2, 7, 127
 
 
@@ -66,7 +53,7 @@ def show_version() -> None:
     "--stdoutFile",
     "file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write the output to this file.",
+    help="Write the output to this file, as tcpdump's -w FILE does.",
 )
 @click.option("-s", "--stdout", is_flag=True, help="Write it to standard output, as without any output.")
 @click.option(
@@ -116,7 +103,7 @@ def run(  # noqa: PLR0913, PLR0917 - a command has this many options
     if kubeconfig:
         os.environ["KUBECONFIG"] = str(kubeconfig)
     try:
-        argv = command(TOOLS[tool], arguments)
+        argv, file = command(TOOLS[tool], arguments), _file(file, file_named(TOOLS[tool], arguments))
         where = outputs.destination(destination, port)
         if not shutil.which(tool):
             sys.exit(_say(f"{tool} is not installed here", NOT_INSTALLED))
@@ -133,7 +120,12 @@ def run(  # noqa: PLR0913, PLR0917 - a command has this many options
                 to.append(outputs.to_store(upload, os.environ.get("SNOOPY_UPLOAD"), spool, pcap=pcap))
             for output in reversed(to):
                 stack.callback(output.close)
-            sys.exit(_run(TOOLS[tool], inside.enter(*TOOLS[tool].through, *argv), to, timer, ending))
+            lost: list[int] = []
+            whole = inside.enter(*TOOLS[tool].through, *argv)
+            code = running.run(
+                TOOLS[tool], whole, to, timer, ending, lambda error: lost.append(_say(error, OUTPUT_FAILED))
+            )
+            sys.exit(lost[0] if lost else code)
     except InvalidInputError as error:
         sys.exit(_say(error, BAD_INPUT))
     except NamespaceError as error:
@@ -147,89 +139,15 @@ def _say(message: object, code: int) -> int:
     return code
 
 
+def _file(asked: Path | None, named: str) -> Path | None:
+    if asked and named:
+        raise InvalidInputError(f"file: {asked}: -w of the arguments already names one, {named}")
+    return Path(named) if named else asked
+
+
 def _scratch() -> TemporaryDirectory[str]:
     """Give a directory of our own, where a step's pod can write, too."""
     return TemporaryDirectory(prefix="podtracer-", dir=SCRATCH if SCRATCH.is_dir() else None)
-
-
-def _run(tool: Tool, argv: Sequence[str], to: Sequence[Output], timer: float | None, ending: threading.Event) -> int:
-    """Run a command until it ends; it gets the signals that we get. Gives its exit code as a shell would.
-
-    `ending` is set when the command is told to end. An output that takes no more is left out; without any, it is ended.
-    """
-    refused = 0
-    with _started(argv, ending) as process, _timed(process, tool, timer, ending) as timed_out:
-        if not process.stdout:
-            raise AssertionError("a pipe was asked for")
-        taking = list(to)
-        for data in blocks(process.stdout.fileno(), TICK):
-            for output in list(taking):
-                try:
-                    output.write(data)
-                except OutputError as error:
-                    refused = _say(error, OUTPUT_FAILED)
-                    taking.remove(output)
-            if not taking:
-                process.stdout.close()
-                _end(process, tool)
-                break
-        code = process.wait()
-    if refused:
-        return refused
-    return 0 if timed_out.is_set() else code if code >= 0 else 128 - code
-
-
-def _started(argv: Sequence[str], ending: threading.Event) -> subprocess.Popen[bytes]:
-    """Start a command that gets the signals that we get: one that comes before it has started, then."""
-    early: list[int] = []
-    started: list[subprocess.Popen[bytes]] = []
-
-    def pass_on(number: int, _: object) -> None:
-        if number in ENDING:
-            ending.set()
-        if started:
-            started[0].send_signal(number)
-        else:
-            early.append(number)
-
-    for number in PASSED_ON:
-        signal.signal(number, pass_on)
-    # A group of its own: the signals of a terminal reach it once, through us.
-    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, process_group=0)
-    started.append(process)
-    for came in early:
-        process.send_signal(came)
-    return process
-
-
-@contextmanager
-def _timed(
-    process: subprocess.Popen[bytes], tool: Tool, seconds: float | None, ending: threading.Event
-) -> Iterator[threading.Event]:
-    """End a process when its time is over; the event says that it was."""
-    over = threading.Event()
-
-    def end() -> None:
-        ending.set()
-        if process.poll() is None:
-            over.set()
-            _end(process, tool)
-
-    clock = threading.Timer(0 if seconds is None else seconds + (FLUSH if tool is TCPDUMP else 0), end)
-    if seconds is not None:
-        clock.start()
-    try:
-        yield over
-    finally:
-        clock.cancel()
-
-
-def _end(process: subprocess.Popen[bytes], tool: Tool) -> None:
-    process.send_signal(tool.end)
-    try:
-        process.wait(GRACE)
-    except subprocess.TimeoutExpired:
-        process.kill()
 
 
 def _proc() -> Path:

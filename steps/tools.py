@@ -24,7 +24,7 @@ TCPDUMP = Getopt(
         "nano", "no-optimize", "no-promiscuous-mode", "number", "packet-buffered", "print", "snapshot-length=",
         "time-stamp-precision=", "time-stamp-type=", "version",
     ),
-    values={"-w": ("-", "-, standard output")},
+    values={"-w": ("[^/]+", "-, standard output, or a file in this directory")},
 )  # fmt: skip
 IPERF3 = Getopt(
     program="iperf3",
@@ -134,22 +134,39 @@ TOOLS: dict[str, Tool] = {
 def command(tool: Tool, arguments: str) -> list[str]:
     """Give the command line of a tool from its arguments as a person types them; what it writes, it writes at once.
 
+    All of it goes to standard output, whatever file tcpdump's -w names.
+
     Raises:
         InvalidInputError: an unbalanced quote, or an argument that is not allowed.
 
     """
+    words, options = _read(tool, arguments)
+    if tool is not TCPDUMP:
+        return [tool.program, *tool.always, *words]
+    if options.get("-w", "-") != "-":  # of two, tcpdump takes the last
+        end = words.index("--") if "--" in words else len(words)
+        words[end:end] = ["-w", "-"]
+    return [tool.program, *tool.always, "-U" if "-w" in options else "-l", *words]
+
+
+def file_named(tool: Tool, arguments: str) -> str:
+    """Give the file that tcpdump's -w names, in the working directory; empty for none. Raises as `command` does."""
+    _, options = _read(tool, arguments)
+    name = options.get("-w", "-") if tool is TCPDUMP else "-"
+    return "" if name == "-" else name
+
+
+def _read(tool: Tool, arguments: str) -> tuple[list[str], dict[str, str]]:
     try:
         words = shlex.split(arguments)
     except ValueError as error:
         raise InvalidInputError(f"arguments: {arguments!r}: {error}: they are quoted as in a shell") from None
     try:
-        options = tool.read(words)
+        return words, tool.read(words)
     except NotAllowedError as error:
         raise InvalidInputError(
             f"arguments: {arguments!r}: {error}; {tool.program} may be told nothing that {tool.never}"
         ) from None
-    at_once = ["-U" if "-w" in options else "-l"] if tool is TCPDUMP else []
-    return [tool.program, *tool.always, *at_once, *words]
 
 
 def writes_pcap(command: Sequence[str]) -> bool:

@@ -100,9 +100,13 @@ def test_nstat_counts_from_the_beginning_and_leaves_no_history(pod: Any, tmp_pat
     assert not (tmp_path / "history").exists()
 
 
-def test_tcpdump_runs_in_the_pods_network_and_its_output_goes_to_a_file(pod: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("to", "words"), [("-w -", ("-f", "out.pcap")), ("-w out.pcap", ())])
+def test_tcpdump_runs_in_the_pods_network_and_its_output_goes_to_a_file(
+    pod: Any, tmp_path: Path, to: str, words: tuple[str, ...]
+) -> None:
     client, server = pod
-    with start("tcpdump", "-i eth0 -c 4 -w - icmp", "-f", tmp_path / "out.pcap") as tracer:
+    where = {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": str(Path.cwd())}}
+    with start("tcpdump", f"-i eth0 -c 4 {to} icmp", *words, **where) as tracer:
         assert tracer.stderr
         assert b"listening on eth0" in tracer.stderr.readline()
         client.run("ping", "-q", "-c", "2", "-i", "0.02", server.address)
@@ -110,6 +114,14 @@ def test_tcpdump_runs_in_the_pods_network_and_its_output_goes_to_a_file(pod: Any
     assert tracer.returncode == 0
     shown = subprocess.run(["tcpdump", "-nr", tmp_path / "out.pcap"], capture_output=True, text=True, check=True).stdout
     assert shown.count("ICMP echo") == 4
+
+
+def test_one_file_is_named_once() -> None:
+    refused = podtracer("run", "tcpdump", "-a", "-w a.pcap", *POD, "-f", "b.pcap")
+    assert (refused.returncode, refused.stderr) == (
+        2,
+        "podtracer: file: b.pcap: -w of the arguments already names one, a.pcap\n",
+    )
 
 
 @pytest.mark.parametrize("option", ["-f", "-o", "--file", "--stdoutFile"])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from steps import filters
 from steps.arguments import Getopt, NotAllowedError, Tool
 from steps.campaign_input import InvalidInputError, campaign_input
-from steps.tools import BPFTRACE, IPERF3, TCPDUMP, TOOLS, command
+from steps.tools import BPFTRACE, IPERF3, SS, TCPDUMP, TOOLS, command, file_named
 
 REFUSED = {
     "tcpdump": [
@@ -398,7 +398,10 @@ def test_an_unbalanced_quote() -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ("-w x", "option -w may only be -, standard output, and 'x' is not"),
+        (
+            "-w ../x",
+            "option -w may only be -, standard output, or a file in this directory, and '../x' is not",
+        ),
         ("-i", "option -i needs a value"),
         ("-i -n", "option -i needs a value, and '-n' looks like an option"),
         ("--count=3", "option --count takes no value"),
@@ -414,6 +417,15 @@ def test_what_writes_into_a_pipe_late_is_told_to_write_at_once() -> None:
     assert command(TCPDUMP, "-e")[1:] == ["-Z", "root", "-n", "-l", "-e"]
     assert command(TCPDUMP, "-nw -")[1:] == ["-Z", "root", "-n", "-U", "-nw", "-"]
     assert command(IPERF3, "-s")[1:] == ["--forceflush", "-s"]
+
+
+@pytest.mark.parametrize("typed", ["-nw out.pcap", "-w - -w out.pcap", "-wout.pcap"])
+def test_a_file_that_tcpdump_is_told_to_write_is_podtracers_to_write(typed: str) -> None:
+    assert file_named(TCPDUMP, f"{typed} -- tcp") == "out.pcap"
+    assert command(TCPDUMP, f"{typed} -- tcp")[-4:] == ["-w", "-", "--", "tcp"]
+    assert command(TCPDUMP, f"{typed} tcp")[-3:] == ["tcp", "-w", "-"]
+    assert not file_named(TCPDUMP, "-w - tcp")
+    assert not file_named(SS, "-w")  # raw sockets
 
 
 #: Where a program says which options it has, and which of them take a value: in getopt's notation, which holds this.
