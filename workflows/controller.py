@@ -4,6 +4,7 @@ kopf watches and retries; what to do is in `reconcile`. Two operators are in thi
 namespace, and what runs for it is in one, so that nothing but resources is watched everywhere, or may be.
 """
 
+import asyncio
 import os
 import signal
 import sys
@@ -24,6 +25,7 @@ from workflows.data_endpoint import DataEndpoints
 from workflows.owners import Owners, WaitingError
 from workflows.reconcile import Reconciler
 from workflows.resources import Resources
+from workflows.status import settled
 from workflows.translate import OWNER, OWNER_PARTS
 
 NAME: Any = "snoopy-controller"  # kopf would ask for the user's name, which a number in an image has not
@@ -83,7 +85,8 @@ def campaigns(plural: str, group: str) -> None:
     @kopf.timer(group, "v1alpha1", plural, registry=resources, id="look", interval=RESYNC, initial_delay=RESYNC)
     def look(body: kopf.Body, memo: kopf.Memo, **_: Any) -> None:
         with tried_again():
-            memo.campaigns.look(dict(body))
+            if not settled(body):
+                memo.campaigns.run(dict(body))
 
 
 for each in CAMPAIGNS.items():
@@ -99,6 +102,13 @@ def serve(body: kopf.Body, memo: kopf.Memo, **_: Any) -> None:
         memo.endpoints.serve(dict(body))
 
 
+@kopf.timer(*ENDPOINTS, registry=resources, id="look", interval=RESYNC, initial_delay=RESYNC)
+def look_at_endpoint(body: kopf.Body, memo: kopf.Memo, **_: Any) -> None:
+    """Run it still, whatever was heard of it."""
+    with tried_again():
+        memo.endpoints.serve(dict(body))
+
+
 @kopf.on.delete(*ENDPOINTS, registry=resources, id="withdraw")
 def withdraw(body: kopf.Body, memo: kopf.Memo, **_: Any) -> None:
     """Remove a data endpoint."""
@@ -106,24 +116,27 @@ def withdraw(body: kopf.Body, memo: kopf.Memo, **_: Any) -> None:
         memo.endpoints.withdraw(dict(body))
 
 
-def mirror(group: str, plural: str, of: str, change: str, gone: str = "") -> None:
+def hear(group: str, plural: str, of: str) -> None:
     """Let one of those in the memo hear when something that was made for a resource changes, or goes.
 
-    What they cannot do then, the next look at the resource does.
+    kopf does not call again: of what is left of a resource that is gone, nobody else would.
     """
 
-    @kopf.on.event(group, plural, registry=made, id=f"mirror-{plural}", labels=OURS)
-    def changed(body: kopf.Body, memo: kopf.Memo, type: str | None, **_: Any) -> None:  # noqa: A002 - kopf's name
-        try:
-            if method := gone if type == "DELETED" else change:
-                getattr(memo[of], method)(dict(body))
-        except ClusterError:
-            REFUSALS.inc()
+    @kopf.on.event(group, plural, registry=made, id=f"hear-{plural}", labels=OURS)
+    async def changed(body: kopf.Body, memo: kopf.Memo, **_: Any) -> None:
+        while True:
+            try:
+                return await asyncio.to_thread(memo[of].hear, dict(body))
+            except WaitingError:
+                return None  # its end will be heard
+            except ClusterError:
+                REFUSALS.inc()
+                await asyncio.sleep(RESYNC)
 
 
-mirror("argoproj.io", "workflows", "campaigns", "mirror", "gone")
-mirror("argoproj.io", "cronworkflows", "campaigns", "mirror_schedule")
-mirror("apps", "deployments", "endpoints", "mirror")
+hear("argoproj.io", "workflows", "campaigns")
+hear("argoproj.io", "cronworkflows", "campaigns")
+hear("apps", "deployments", "endpoints")
 
 
 def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
@@ -140,6 +153,11 @@ def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
     settings.posting.reporting_component = NAME
 
 
+def narrow(settings: kopf.OperatorSettings, **_: Any) -> None:
+    """Be told of nothing but what was made for resources."""
+    settings.watching.label_selectors[kopf.EVERYTHING] = ",".join(OURS)
+
+
 def login(**how: Any) -> kopf.ConnectionInfo | None:
     """Log in as the pod's service account, or as the user of the kubeconfig."""
     return kopf.login_with_service_account(**how) or kopf.login_with_kubeconfig(**how)
@@ -148,6 +166,7 @@ def login(**how: Any) -> kopf.ConnectionInfo | None:
 for registry in (resources, made):
     kopf.on.startup(registry=registry)(configure)
     kopf.on.login(registry=registry)(login)
+kopf.on.startup(registry=made)(narrow)
 
 
 def operate(namespace: str, health_port: int, stop: threading.Event) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 from steps.cluster import ClusterError
 from workflows.campaign import LABELS, SCRATCH, TEMPLATE, TLS
 from workflows.owners import Owners, WaitingError
-from workflows.resources import Object, Resources
-from workflows.status import Condition
+from workflows.resources import Object, Resources, contains
+from workflows.status import REFUSED, Condition
 from workflows.translate import OWNER, OWNER_PARTS, owned_by, owner_references
 
 READY = "Ready"
@@ -23,40 +23,44 @@ class DataEndpoints:
         self._resources, self._namespace, self._owners = resources, namespace, owners
 
     def serve(self, resource: Object) -> None:
-        """Run a SnoopyDataEndpoint's server.
+        """Run a SnoopyDataEndpoint's server, and write whether it serves.
 
         Raises:
             WaitingError: something else has its name.
             ClusterError: also while campaigns are not installed.
 
         """
-        name = resource["spec"]["serviceName"]
-        for kind in ("Deployment", "Service"):
-            there = self._resources.get(kind, self._namespace, name)
-            if there and not owned_by(resource).items() <= there["metadata"].get("labels", {}).items():
-                taken = f"serviceName: {name!r}: there is a {kind} of that name, which is not this data endpoint's"
-                self._owners.tell(resource, [Condition(READY, False, "NameTaken", taken)], generation=True)
-                raise WaitingError(taken)
-        for manifest in manifests(resource, self._namespace, self._image()):
-            self._resources.apply(manifest)
-        made = self._resources.get("Deployment", self._namespace, name) or {}
-        where = {
-            "address": address(resource, self._namespace),
-            "prefix": prefix(resource, self._namespace),
-        }
-        self._owners.tell(resource, [condition(made)], generation=True, **where)
+        self._owners.reconcile(resource, self._serve, refused)
 
     def withdraw(self, resource: Object) -> None:
         """Remove a SnoopyDataEndpoint's server; what it took is in the object store."""
-        self._remove(owned_by(resource))
+        with self._owners.lock(resource["metadata"]["uid"]):
+            self._remove(owned_by(resource))
 
-    def mirror(self, deployment: Object) -> None:
-        """Write whether a data endpoint serves into its status; without a resource, remove it."""
-        if resource := self._owners.of(deployment):
-            self._owners.tell(resource, [condition(deployment)])
+    def hear(self, made: Object) -> None:
+        """Take note of a Deployment or a Service that changed or went; what is left of a gone resource, remove."""
+        if resource := self._owners.of(made):
+            self.serve(resource)
         else:
-            labels = deployment["metadata"]["labels"]
-            self._remove({OWNER + part: labels[OWNER + part] for part in OWNER_PARTS})
+            self._remove({OWNER + part: made["metadata"]["labels"][OWNER + part] for part in OWNER_PARTS})
+
+    def _serve(self, resource: Object) -> bool:
+        name = resource["spec"]["serviceName"]
+        there = {kind: self._resources.get(kind, self._namespace, name) for kind in ("Deployment", "Service")}
+        for kind, each in there.items():
+            if each and not owned_by(resource).items() <= each["metadata"].get("labels", {}).items():
+                taken = f"serviceName: {name!r}: there is a {kind} of that name, which is not this data endpoint's"
+                told = self._owners.tell(resource, [Condition(READY, False, "NameTaken", taken)], generation=True)
+                if told:
+                    raise WaitingError(taken)
+                return False
+        same = resource.get("status", {}).get("observedGeneration") == resource["metadata"]["generation"]
+        for manifest in manifests(resource, self._namespace, self._image()):
+            if not (same and contains(there[manifest["kind"]], manifest)):
+                self._resources.apply(manifest)
+        made = self._resources.get("Deployment", self._namespace, name) or {}
+        where = {"address": address(resource, self._namespace), "prefix": prefix(resource, self._namespace)}
+        return self._owners.tell(resource, [condition(made)], generation=True, **where)
 
     def _remove(self, labels: Mapping[str, str]) -> None:
         for kind in ("Service", "Deployment"):
@@ -105,29 +109,48 @@ def manifests(resource: Mapping[str, Any], namespace: str, image: str) -> list[O
 
 
 def condition(deployment: Mapping[str, Any]) -> Condition:
-    """Say whether a data endpoint serves, by its Deployment's status."""
-    if deployment.get("status", {}).get("readyReplicas"):
+    """Say whether a data endpoint serves as it was last told to, by its Deployment's status."""
+    status = deployment.get("status", {})
+    seen = status.get("observedGeneration", 0) >= deployment.get("metadata", {}).get("generation", 0)
+    if seen and status.get("updatedReplicas") and status.get("readyReplicas"):
         return Condition(READY, holds=True, reason="Serving", message="it takes data")
-    said = deployment.get("status", {}).get("conditions", [])
-    failures = [each["message"] for each in said if each["type"] == "ReplicaFailure" and each["status"] == "True"]
+    failures = [
+        each["message"]
+        for each in status.get("conditions", [])
+        if each["type"] == "ReplicaFailure" and each["status"] == "True"
+    ]
     return Condition(READY, holds=False, reason="Starting", message=failures[0] if failures else "its pod is not ready")
 
 
+def refused(sentence: str) -> Condition:
+    """Say what the cluster refuses to do for a data endpoint."""
+    return Condition(READY, holds=False, reason=REFUSED, message=sentence)
+
+
 def _pod(resource: Mapping[str, Any], namespace: str, image: str) -> Object:
+    mounts: list[Object] = [{"name": "scratch", "mountPath": SCRATCH}]
+    volumes: list[Object] = [{"name": "scratch", "emptyDir": {"sizeLimit": SPOOL}}]
+    if secret := resource["spec"].get("tlsSecretName"):
+        mounts.append({"name": "tls", "mountPath": TLS, "readOnly": True})
+        volumes.append({"name": "tls", "secret": {"secretName": secret, "defaultMode": 0o440}})
+    user = {"runAsNonRoot": True, "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532}
+    return {
+        "automountServiceAccountToken": False,
+        "terminationGracePeriodSeconds": 40,
+        "securityContext": {**user, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [{**_container(resource, namespace), "image": image, "volumeMounts": mounts}],
+        "volumes": volumes,
+    }
+
+
+def _container(resource: Mapping[str, Any], namespace: str) -> Object:
     spec = resource["spec"]
     arguments = [f"--port={spec['servicePort']}", f"--prefix={prefix(resource, namespace)}"]
     arguments += [f"--stream-limit={spec['streamLimit']}", f"--metrics-port={METRICS_PORT}", f"--spool={SCRATCH}/spool"]
-    mounts: list[Object] = [{"name": "scratch", "mountPath": SCRATCH}]
-    volumes: list[Object] = [{"name": "scratch", "emptyDir": {"sizeLimit": SPOOL}}]
-    if secret := spec.get("tlsSecretName"):
-        arguments.append(f"--tls-dir={TLS}")
-        mounts.append({"name": "tls", "mountPath": TLS, "readOnly": True})
-        volumes.append({"name": "tls", "secret": {"secretName": secret, "defaultMode": 0o440}})
-    container = {
+    return {
         "name": "endpoint",
-        "image": image,
         "command": ["python", "-m", "steps.endpoint"],
-        "args": arguments,
+        "args": arguments + ([f"--tls-dir={TLS}"] if spec.get("tlsSecretName") else []),
         "env": [*_store(), *({"name": name, "value": SCRATCH} for name in ("HOME", "TMPDIR"))],
         "ports": [
             {"name": "grpc", "containerPort": spec["servicePort"]},
@@ -141,15 +164,6 @@ def _pod(resource: Mapping[str, Any], namespace: str, image: str) -> Object:
             "capabilities": {"drop": ["ALL"]},
         },
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": mounts,
-    }
-    user = {"runAsNonRoot": True, "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532}
-    return {
-        "automountServiceAccountToken": False,
-        "terminationGracePeriodSeconds": 40,
-        "securityContext": {**user, "seccompProfile": {"type": "RuntimeDefault"}},
-        "containers": [container],
-        "volumes": volumes,
     }
 
 

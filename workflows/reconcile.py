@@ -1,18 +1,26 @@
 """Run Tcpdumps and SnoopyJobs, and write how it goes into their status; each step can be taken twice.
 
-Nothing is remembered between two calls: what has been done is read from the cluster, so that a controller may end at
-any moment, and the next one goes on.
+Nothing is remembered between two calls, and it does not matter what a call was made for: what a resource asks for now,
+and what there is, is read from the cluster. So a controller may end at any moment, and the next one goes on.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from steps.campaign_input import InvalidInputError
+from steps.cluster import ClusterError
 from workflows import status, translate
 from workflows.cluster import STARTED_BY
 from workflows.owners import Owners, WaitingError
 from workflows.progress import ENDED, phase
-from workflows.resources import Object, Resources
+from workflows.resources import Object, Resources, contains
 from workflows.status import Condition
+from workflows.translate import OWNER, OWNER_PARTS
+
+PAUSED = {"spec": {"suspend": True}}
+STOPPED = {"spec": {"shutdown": "Stop"}}
+#: Why a resource is degraded until that is over, whatever becomes of its campaigns.
+PASSING = (status.INVALID, status.INVALID_SCHEDULE, status.REFUSED)
 
 
 class Reconciler:
@@ -24,48 +32,16 @@ class Reconciler:
     def __init__(self, resources: Resources, namespace: str, owners: Owners) -> None:
         self._resources, self._namespace, self._owners = resources, namespace, owners
 
-    def run(self, resource: Object) -> None:
-        """Run what a Tcpdump or a SnoopyJob specifies; what it specified before is stopped, and reported.
+    def run(self, resource: Object, heard: Object | None = None) -> None:
+        """Run what a Tcpdump or a SnoopyJob specifies now; what it specified before is stopped, and reported.
+
+        `heard` is a Workflow that has ended, and may be gone.
 
         Raises:
             WaitingError: what ran before has not ended.
 
         """
-        try:
-            what = translate.run(resource)
-        except InvalidInputError as error:
-            self._owners.tell(resource, status.invalid(str(error)), generation=True)
-            self._wind_down(resource)
-            return
-        self._wind_down(resource, keep=translate.name(resource))
-        manifest = translate.manifest(resource, what, self._namespace)
-        if what.schedule:
-            self._schedule(resource, manifest, paused=what.schedule.suspend)
-        else:
-            self._submit(resource, manifest)
-
-    def _submit(self, resource: Object, workflow: Object) -> None:
-        """Create a Workflow for a specification, once: a Workflow that is gone has been, and is not run again."""
-        name = workflow["metadata"]["name"]
-        if self._owners.status(resource).get("workflow") != name and not self._resources.create(workflow):
-            self._must_be_ours(resource, "Workflow", name)
-        conditions = status.submitted("Workflow", name)
-        if self._owners.status(resource).get("workflow") == name:  # whoever watches it may have been quicker
-            self._owners.tell(resource, conditions[:1], generation=True, cronJobList=[])
-        else:
-            new: dict[str, Any] = {"workflow": name, "report": None, "targets": None}
-            self._owners.tell(resource, conditions, generation=True, cronJobList=[], **new)
-        self.look(resource)
-
-    def _schedule(self, resource: Object, cron_workflow: Object, *, paused: bool) -> None:
-        """Make a CronWorkflow so; what is known of its last run stays."""
-        self._resources.apply(cron_workflow)
-        name = cron_workflow["metadata"]["name"]
-        before = self._owners.status(resource).get("conditions", [])
-        told = {each["type"] for each in before if not each["reason"].startswith("Invalid")}
-        now = status.submitted("CronWorkflow", name, paused=paused)
-        fresh = [each for each in now if each.type == status.SUBMITTED or each.type not in told]
-        self._owners.tell(resource, fresh, generation=True, cronJobList=[name])
+        self._owners.reconcile(resource, lambda current: self._run(current, heard), status.refused)
 
     def end(self, resource: Object) -> None:
         """Stop what runs for a resource that is being deleted, and when it has ended and is reported, remove it.
@@ -74,115 +50,149 @@ class Reconciler:
             WaitingError: it has not ended.
 
         """
-        self._wind_down(resource)
-        for workflow in self._workflows(resource):
-            self._resources.delete("Workflow", self._namespace, workflow["metadata"]["name"])
+        with self._owners.lock(resource["metadata"]["uid"]):
+            self._end(translate.owned_by(resource), resource)
 
-    def mirror(self, workflow: Object) -> None:
-        """Write how a campaign is into the status of the resource that it runs for; without one, end and remove it."""
-        resource = self._owners.of(workflow)
-        if resource is None:
-            if phase(workflow) in ENDED:
-                self._resources.delete("Workflow", self._namespace, workflow["metadata"]["name"])
-            else:
-                self._resources.patch("Workflow", self._namespace, workflow["metadata"]["name"], STOPPED)
-        elif resource["spec"].get("schedule"):
-            self._mirror(resource, (self._workflows(resource) or [workflow])[-1])
-        elif workflow["metadata"]["name"] == translate.name(resource):  # else it is an earlier specification's
-            self._mirror(resource, workflow)
-
-    def look(self, resource: Object) -> None:
-        """Write how what runs for a resource is, whatever was heard of it: it may be gone."""
-        if resource["spec"].get("schedule"):
-            found = self._workflows(resource)[-1:]
+    def hear(self, made: Object) -> None:
+        """Take note of a Workflow or a CronWorkflow that changed; what was made for a resource that is gone, end."""
+        if resource := self._owners.of(made):
+            ended = made["kind"] == "Workflow" and phase(made) in ENDED
+            self.run(resource, made if ended else None)
         else:
-            found = list(filter(None, [self._resources.get("Workflow", self._namespace, translate.name(resource))]))
-        if found:
-            self._mirror(resource, found[0])
-        elif self._is_current(resource) and self._owners.holds(resource, status.RUNNING):
-            self._owners.tell(resource, status.deleted(self._owners.status(resource)["workflow"]))
+            self._end({OWNER + part: made["metadata"]["labels"][OWNER + part] for part in OWNER_PARTS})
 
-    def gone(self, workflow: Object) -> None:
-        """Take note that a Workflow was deleted: it may have ended before, and nobody heard of that."""
-        if resource := self._owners.of(workflow):
-            if phase(workflow) in ENDED:
-                self.mirror(workflow)
-            else:
-                self.look(resource)
+    def _run(self, resource: Object, heard: Object | None) -> bool:
+        if status.settled(resource):
+            return True
+        labels = translate.owned_by(resource)
+        schedules = self._resources.list("CronWorkflow", self._namespace, labels)
+        runs = self._resources.list("Workflow", self._namespace, labels)
+        if heard and _name(heard) not in map(_name, runs):
+            runs = sorted([*runs, heard], key=lambda each: (each["metadata"]["creationTimestamp"], _name(each)))
+        try:
+            what = translate.run(resource)
+        except InvalidInputError as error:
+            return self._cannot(resource, str(error), schedules, runs)
+        name = translate.name(resource)
+        if stopping := self._wind_down(resource, schedules, runs, keep=name):
+            told = self._owners.tell(resource, _of_last(runs), **_about(runs[-1]))
+            return told and _wait_for(stopping)
+        manifest = translate.manifest(resource, what, self._namespace)
+        if what.schedule:
+            there = next((each for each in schedules if _name(each) == name), None)
+            return self._follow(resource, manifest, there, runs, paused=what.schedule.suspend)
+        return self._submit(resource, manifest, next((each for each in runs if _name(each) == name), None))
 
-    def _mirror(self, resource: Object, workflow: Object) -> None:
-        if self._is_invalid(resource):
-            return  # it is still being stopped
-        self._owners.tell(
+    def _cannot(self, resource: Object, wrong: str, schedules: list[Object], runs: list[Object]) -> bool:
+        """Say what is wrong with a specification, and stop what the one before ran."""
+        stopping = self._wind_down(resource, schedules, runs)
+        told = self._owners.tell(
             resource,
-            status.of_campaign(workflow),
-            workflow=workflow["metadata"]["name"],
-            report=status.report(workflow) or None,
-            targets=status.targets(workflow),
+            [*_of_last(runs), *status.invalid(wrong, stopping)],
+            generation=True,
+            cronJobList=[_name(each) for each in schedules] if stopping else [],
+            **(_about(runs[-1]) if runs else {}),
+        )
+        return told and _wait_for(stopping)
+
+    def _submit(self, resource: Object, manifest: Object, found: Object | None) -> bool:
+        """Create a Workflow for a specification, once: a Workflow that is gone has been, and is not run again."""
+        known, name = resource.get("status", {}), _name(manifest)
+        if not found and known.get("workflow") != name:
+            if not self._resources.create(manifest):
+                raise ClusterError(f"Workflow {name} is not this resource's, and has the name that it needs")
+            found = manifest
+        conditions = status.submitted("Workflow", name)[:1]
+        if found:
+            conditions += status.of_campaign(found)
+        elif _was_running(known):
+            conditions += status.deleted(name)
+        elif status.holds(known, status.DEGRADED, *PASSING):
+            conditions.append(status.as_expected())
+        return self._owners.tell(
+            resource, conditions, generation=True, cronJobList=[], **(_about(found) if found else {})
         )
 
-    def mirror_schedule(self, cron_workflow: Object) -> None:
-        """Write whether Argo takes a schedule into the status of the resource; without one, end and remove it."""
-        resource, name = self._owners.of(cron_workflow), cron_workflow["metadata"]["name"]
-        if resource is None:
-            self._resources.patch("CronWorkflow", self._namespace, name, PAUSED)
-            runs = self._resources.list("Workflow", self._namespace, {STARTED_BY: name})
-            if all(phase(each) in ENDED for each in runs):
-                self._resources.delete("CronWorkflow", self._namespace, name)
-        elif refused := status.invalid_schedule(cron_workflow):
-            self._owners.tell(resource, refused)
-        elif self._owners.holds(resource, status.DEGRADED, "InvalidSchedule"):
-            self._owners.tell(
-                resource,
-                [Condition(status.DEGRADED, holds=False, reason=status.AS_EXPECTED, message=status.NOTHING_WRONG)],
-            )
+    def _follow(
+        self, resource: Object, manifest: Object, there: Object | None, runs: list[Object], *, paused: bool
+    ) -> bool:
+        """Make a CronWorkflow so, and tell of its last run; what is known of one whose Workflow is gone stays."""
+        known, name = resource.get("status", {}), _name(manifest)
+        same = known.get("observedGeneration") == resource["metadata"]["generation"]
+        if not (there and same and contains(there, manifest)):
+            self._resources.apply(manifest)
+        last = known.get("workflow") or ""
+        own = [each for each in runs if each["metadata"]["labels"].get(STARTED_BY) == name]
+        conditions = status.submitted("CronWorkflow", name, paused=paused)
+        about: dict[str, Any] = {}
+        if own and not (last.startswith(f"{name}-") and _name(own[-1]) < last):  # Argo names them after their time
+            conditions, about = conditions[:1] + status.of_campaign(own[-1]), _about(own[-1])
+        elif last.startswith(f"{name}-"):
+            conditions = conditions[:1]
+            if _was_running(known):
+                conditions += status.deleted(last)
+            elif status.holds(known, status.DEGRADED, *PASSING):
+                conditions.append(status.as_expected())
+        conditions += status.invalid_schedule(there or {})
+        return self._owners.tell(resource, conditions, generation=True, cronJobList=[name], **about)
 
-    def _must_be_ours(self, resource: Object, kind: str, name: str) -> None:
-        there = self._resources.get(kind, self._namespace, name)
-        if there and not translate.owned_by(resource).items() <= there["metadata"].get("labels", {}).items():
-            raise WaitingError(f"{kind} {name} is not this resource's, and has the name that it needs")
-
-    def _is_invalid(self, resource: Object) -> bool:
-        return self._is_current(resource) and self._owners.holds(resource, status.DEGRADED, status.INVALID)
-
-    def _is_current(self, resource: Object) -> bool:
-        """Say whether the status is about the present specification: another one may wait for what runs to stop."""
-        return bool(self._owners.status(resource).get("observedGeneration") == resource["metadata"]["generation"])
-
-    def _workflows(self, resource: Object) -> list[Object]:
-        return self._resources.list("Workflow", self._namespace, translate.owned_by(resource))
-
-    def _wind_down(self, resource: Object, keep: str = "") -> None:
-        """Stop everything of a resource but what is called `keep`, and the runs of a schedule that is.
+    def _wind_down(self, resource: Object | None, schedules: list[Object], runs: list[Object], keep: str = "") -> str:
+        """Stop everything but what is called `keep`, and the runs of a schedule that is; give one that has not ended.
 
         A schedule is paused first, and removed when its last run has ended: its runs would go with it.
         """
-        schedules = [
-            each
-            for each in self._resources.list("CronWorkflow", self._namespace, translate.owned_by(resource))
-            if each["metadata"]["name"] != keep
-        ]
+        schedules = [each for each in schedules if _name(each) != keep]
         for each in schedules:
             if not each["spec"].get("suspend"):
-                self._resources.patch("CronWorkflow", self._namespace, each["metadata"]["name"], PAUSED)
+                self._resources.patch("CronWorkflow", self._namespace, _name(each), PAUSED)
         running = [
             each
-            for each in self._workflows(resource)
-            if keep not in {each["metadata"]["name"], each["metadata"]["labels"].get(STARTED_BY)}
-            and phase(each) not in ENDED
+            for each in runs
+            if keep not in {_name(each), each["metadata"]["labels"].get(STARTED_BY)} and phase(each) not in ENDED
         ]
         for each in running:
             if each["spec"].get("shutdown") != "Stop":
-                name = each["metadata"]["name"]
-                self._resources.patch("Workflow", self._namespace, name, STOPPED)
-                self._owners.say(
-                    resource, "Normal", "Stopping", f"{name} is stopped; snoopy report {name} has what it saw"
-                )
+                self._resources.patch("Workflow", self._namespace, _name(each), STOPPED)
+                if resource:
+                    words = f"{_name(each)} is stopped; snoopy report {_name(each)} has what it saw"
+                    self._owners.say(resource, "Normal", "Stopping", words)
         if running:
-            raise WaitingError(f"{running[0]['metadata']['name']} is stopping, and reports first")
+            return _name(running[0])
         for each in schedules:
-            self._resources.delete("CronWorkflow", self._namespace, each["metadata"]["name"])
+            self._resources.delete("CronWorkflow", self._namespace, _name(each))
+        return ""
+
+    def _end(self, labels: Mapping[str, str], resource: Object | None = None) -> None:
+        """End and remove what was made for a resource: one that is going, or is gone."""
+        schedules = self._resources.list("CronWorkflow", self._namespace, labels)
+        runs = self._resources.list("Workflow", self._namespace, labels)
+        _wait_for(self._wind_down(resource, schedules, runs))
+        for each in runs:
+            self._resources.delete("Workflow", self._namespace, _name(each))
 
 
-PAUSED = {"spec": {"suspend": True}}
-STOPPED = {"spec": {"shutdown": "Stop"}}
+def _wait_for(stopping: str) -> bool:
+    if stopping:
+        raise WaitingError(f"{stopping} is stopping, and reports first")
+    return True
+
+
+def _was_running(known: Mapping[str, Any]) -> bool:
+    return any(
+        each["type"] == status.RUNNING and (each["status"] == "True" or each["reason"] == status.WAITING)
+        for each in known.get("conditions", ())
+    )
+
+
+def _of_last(runs: list[Object]) -> list[Condition]:
+    return status.of_campaign(runs[-1]) if runs else []
+
+
+def _about(workflow: Object) -> dict[str, Any]:
+    """Give the parts of a status that are about a campaign."""
+    report, targets = status.report(workflow) or None, status.targets(workflow)
+    return {"workflow": _name(workflow), "report": report, "targets": targets if any(targets.values()) else None}
+
+
+def _name(each: Object) -> str:
+    return str(each["metadata"]["name"])

@@ -103,6 +103,17 @@ class Resources:
         return dict(json.loads(content))
 
 
+def contains(there: Any, wanted: Any) -> bool:
+    """Say whether an object has all that a manifest has; what the API server added to it is no difference."""
+    if not wanted:
+        return not there
+    if isinstance(wanted, Mapping):
+        return isinstance(there, Mapping) and all(contains(there.get(key), value) for key, value in wanted.items())
+    if isinstance(wanted, list):
+        return isinstance(there, list) and len(there) == len(wanted) and all(map(contains, there, wanted))
+    return bool(there == wanted)
+
+
 @contextmanager
 def _or_nothing(*statuses: int) -> Iterator[None]:
     """Let an answer of one of these statuses pass as nothing."""

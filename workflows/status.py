@@ -13,8 +13,8 @@ from workflows.progress import ENDED, failure, phase, pods
 
 Status = dict[str, Any]
 SUBMITTED, RUNNING, COMPLETE, DEGRADED = ("Submitted", "Running", "Complete", "Degraded")
-AS_EXPECTED, INVALID = "AsExpected", "InvalidSpec"
-NOTHING_WRONG = "nothing is known to be wrong"
+INVALID, INVALID_SCHEDULE, REFUSED, DELETED = "InvalidSpec", "InvalidSchedule", "Refused", "WorkflowDeleted"
+WAITING = "Waiting"
 REPORTED = {"0", str(INCOMPLETE)}
 
 
@@ -28,22 +28,57 @@ class Condition:
     message: str = ""
 
 
-def invalid(sentence: str) -> list[Condition]:
-    """Say that a specification cannot be run."""
+def invalid(sentence: str, stopping: str = "") -> list[Condition]:
+    """Say that a specification cannot be run, and which Workflow of the one before is `stopping`."""
+    running = Condition(RUNNING, holds=False, reason=INVALID, message="nothing runs")
+    if stopping:
+        running = Condition(
+            RUNNING, holds=True, reason="Stopping", message=f"{stopping} is stopping, and reports first"
+        )
     return [
         Condition(SUBMITTED, holds=False, reason=INVALID, message=sentence),
-        Condition(RUNNING, holds=False, reason=INVALID, message="what ran before is stopped"),
+        running,
         Condition(DEGRADED, holds=True, reason=INVALID, message=sentence),
     ]
+
+
+def refused(sentence: str) -> Condition:
+    """Say what the cluster refuses to do for a resource."""
+    return Condition(DEGRADED, holds=True, reason=REFUSED, message=sentence)
+
+
+def as_expected() -> Condition:
+    """Say that nothing is known to be wrong."""
+    return Condition(DEGRADED, holds=False, reason="AsExpected", message="nothing is known to be wrong")
+
+
+def holds(of: Mapping[str, Any], kind: str, *reasons: str) -> bool:
+    """Say whether a condition of a status holds, for one of these reasons where any is given."""
+    return any(
+        each["type"] == kind and each["status"] == "True" and (not reasons or each["reason"] in reasons)
+        for each in of.get("conditions", ())
+    )
+
+
+def settled(resource: Mapping[str, Any]) -> bool:
+    """Say whether what a specification asked for has been done once and for all, and is in the status."""
+    known = resource.get("status", {})
+    running = [each for each in known.get("conditions", ()) if each["type"] == RUNNING and each["status"] == "False"]
+    return (
+        not resource["spec"].get("schedule")
+        and known.get("observedGeneration") == resource["metadata"]["generation"]
+        and any(each["reason"] in ENDED | {DELETED} for each in running)
+        and not holds(known, DEGRADED, REFUSED)
+    )
 
 
 def deleted(workflow: str) -> list[Condition]:
     """Say that somebody deleted a Workflow that ran."""
     sentence = f"{workflow} was deleted while it ran: what it had captured is in the object store, without a report"
     return [
-        Condition(RUNNING, holds=False, reason="WorkflowDeleted", message=f"{workflow} is gone"),
+        Condition(RUNNING, holds=False, reason=DELETED, message=f"{workflow} is gone"),
         Condition(COMPLETE, holds=False, reason="NoReport", message=sentence),
-        Condition(DEGRADED, holds=True, reason="WorkflowDeleted", message=sentence),
+        Condition(DEGRADED, holds=True, reason=DELETED, message=sentence),
     ]
 
 
@@ -52,9 +87,9 @@ def submitted(kind: str, workflow: str, *, paused: bool = False) -> list[Conditi
     how = "; it is paused" if paused else ""
     return [
         Condition(SUBMITTED, holds=True, reason=f"{kind}Created", message=f"{kind} {workflow} runs it{how}"),
-        Condition(RUNNING, holds=False, reason="Paused" if paused else "Waiting", message="no capture runs yet"),
-        Condition(COMPLETE, holds=False, reason="Waiting", message="there is no report yet"),
-        Condition(DEGRADED, holds=False, reason=AS_EXPECTED, message=NOTHING_WRONG),
+        Condition(RUNNING, holds=False, reason="Paused" if paused else WAITING, message="no capture runs yet"),
+        Condition(COMPLETE, holds=False, reason=WAITING, message="there is no report yet"),
+        as_expected(),
     ]
 
 
@@ -64,18 +99,24 @@ def invalid_schedule(cron_workflow: Mapping[str, Any]) -> list[Condition]:
     words = [
         str(each.get("message", "")) for each in said if each.get("type") == "SpecError" and each["status"] == "True"
     ]
-    return [Condition(DEGRADED, holds=True, reason="InvalidSchedule", message=word) for word in words]
+    return [Condition(DEGRADED, holds=True, reason=INVALID_SCHEDULE, message=word) for word in words]
 
 
 def of_campaign(workflow: Mapping[str, Any]) -> list[Condition]:
     """Say how a campaign is."""
     name, at = workflow["metadata"]["name"], phase(workflow)
+    if at == "Pending":
+        return [
+            Condition(RUNNING, holds=False, reason=WAITING, message=f"{name} waits for Argo to start it"),
+            Condition(COMPLETE, holds=False, reason=WAITING, message="there is no report yet"),
+            as_expected(),
+        ]
     counts = targets(workflow)
     captured = f"{counts['captured']} of {counts['planned']} targets"
     if at not in ENDED:
         started = counts["planned"] > 0
         doing = f"capturing at {counts['planned']} targets" if started else "looking for targets"
-        degraded = Condition(DEGRADED, holds=False, reason=AS_EXPECTED, message=NOTHING_WRONG)
+        degraded = as_expected()
         if counts["failed"]:
             degraded = Condition(
                 DEGRADED, holds=True, reason="TargetsNotCaptured", message=f"{name}: {failure(workflow)}"
@@ -86,7 +127,7 @@ def of_campaign(workflow: Mapping[str, Any]) -> list[Condition]:
             degraded,
         ]
     reported = report(workflow)
-    degraded = Condition(DEGRADED, holds=False, reason=AS_EXPECTED, message=NOTHING_WRONG)
+    degraded = as_expected()
     if at not in {"Succeeded", "Stopped"}:
         reason = "TargetsNotCaptured" if reported else "CampaignFailed"
         degraded = Condition(DEGRADED, holds=True, reason=reason, message=f"{name}: {failure(workflow)}")
@@ -142,23 +183,26 @@ def conditions(
 def in_a_word(now: Iterable[Mapping[str, Any]], spec: Mapping[str, Any]) -> str:
     """Sum the conditions of a specification up in one word, for `kubectl get`."""
     found = {each["type"]: each for each in now}
-    holds = {kind for kind, each in found.items() if each["status"] == "True"}
-    if DEGRADED in holds and found[DEGRADED]["reason"].startswith("Invalid"):
+    holding = {kind for kind, each in found.items() if each["status"] == "True"}
+    if DEGRADED in holding and found[DEGRADED]["reason"].startswith("Invalid"):
         return "Invalid"
-    if RUNNING in holds:
+    if RUNNING in holding:
         return RUNNING
-    if DEGRADED in holds:
+    if DEGRADED in holding:
         return DEGRADED
     if spec.get("schedule"):
         return "Paused" if spec.get("suspend") else "Scheduled"
-    return COMPLETE if COMPLETE in holds else SUBMITTED
+    if COMPLETE in holding:
+        return COMPLETE
+    return "Stopped" if found.get(RUNNING, {}).get("reason") == "Stopped" else SUBMITTED
 
 
 def news(before: Iterable[Mapping[str, Any]], now: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Give the conditions that came to hold, or hold for another reason: what an event is worth."""
+    """Give the conditions that came to hold, or hold for another reason, or cannot: what an event is worth."""
     known = {each["type"]: (each["status"], each["reason"], each["message"]) for each in before}
     return [
         each
         for each in now
-        if each["status"] == "True" and known.get(each["type"]) != (each["status"], each["reason"], each["message"])
+        if (each["status"] == "True" or each["reason"] in {REFUSED, "NameTaken"})
+        and known.get(each["type"]) != (each["status"], each["reason"], each["message"])
     ]

@@ -81,6 +81,7 @@ def test_images_and_namespace_are_the_releases() -> None:
         ((), "objectStore.endpoint is needed"),
         (("--set", "objectStore.endpoint=https://s3.example.com"), "endpoint"),
         (("--set", "quickStart=yes"), "quickStart"),
+        ((*QUICK_START, "--set", "objectStore.endpoint=s3.example.com"), "give one of the two"),
         (("--set", "objectstore.endpoint=s3.example.com"), "objectstore"),
     ],
 )

@@ -539,6 +539,10 @@ def test_a_filter_that_does_not_compile_says_why(text: str) -> None:
         filters.check(text)
 
 
+def test_a_name_that_does_not_resolve_here_may_do_so_where_the_packets_are() -> None:
+    assert not filters.check("host nosuch.invalid")
+
+
 def test_without_tcpdump_the_filter_stays_unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     assert not filters.check("tcp prt 80")

@@ -5,7 +5,7 @@ import os
 import socket
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,8 @@ class Api:
 
     async def start(self) -> None:
         """Start a controller. It does not wait: the controller begins when it can."""
-        ports = [f"--health-port={a_free_port()}", f"--metrics-port={a_free_port()}"]
+        self.ports = {"health": a_free_port(), "metrics": a_free_port()}
+        ports = [f"--{name}-port={port}" for name, port in self.ports.items()]
         command = [sys.executable, "-m", "workflows.controller", *ports]
         environment = {**os.environ, "KUBECONFIG": str(self.kubeconfig), "SNOOPY_RESYNC": "2"}
         self.controller = await asyncio.create_subprocess_exec(*command, env=environment)
@@ -107,10 +108,18 @@ class Api:
         status = {"phase": phase, "nodes": nodes, "artifactRepositoryRef": repository}
         await self.ask("patch", "Workflow", workflow["metadata"]["name"], CAMPAIGNS, status=status)
 
+    async def due(self, cron: dict[str, Any], number: int) -> dict[str, Any]:
+        """Create a Workflow of a schedule, as Argo does when it is due."""
+        name, labels = cron["metadata"]["name"], cron["spec"]["workflowMetadata"]["labels"]
+        meta = {"name": f"{name}-{number}", "namespace": CAMPAIGNS}
+        meta["labels"] = {**labels, "workflows.argoproj.io/cron-workflow": name}
+        about = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "metadata": meta, "spec": {}}
+        return dict(await self.ask("post", "Workflow", namespace=CAMPAIGNS, **about))
+
     async def submitted(self) -> dict[str, Any]:
         """Wait for a Workflow that nothing is known of yet, and give it."""
         new = lambda: [each for each in self.all("Workflow") if not each.get("status")]  # noqa: E731
-        return dict((await eventually("a Workflow is there", new))[0])
+        return dict((await eventually("a Workflow is there", new, 60))[0])
 
 
 @pytest.fixture
@@ -131,6 +140,7 @@ async def api(kmock: Emulator, tmp_path: Path) -> AsyncIterator[Api]:
         await api.stop()
 
 
+SERVING = {"observedGeneration": 1, "updatedReplicas": 1, "readyReplicas": 1}
 TCPDUMP = {"targetNamespace": "cnf-telco", "podLabel": {"app": "web"}, "interfaceName": "eth0", "packetCount": 10}
 
 
@@ -196,6 +206,54 @@ async def test_another_specification_stops_what_runs_and_follows_it(api: Api) ->
     assert api.status()["observedGeneration"] == 2
 
 
+async def test_a_specification_that_is_taken_back_runs_again(api: Api) -> None:
+    await api.apply("Tcpdump", **TCPDUMP)
+    first = await api.submitted()
+    await api.argo(first, "Running", "Running")
+    await api.apply("Tcpdump", packetCount=20)
+    stopped = lambda: api.one("Workflow", first["metadata"]["name"])["spec"].get("shutdown") == "Stop"  # noqa: E731
+    await eventually("the first is stopped", stopped)
+    await api.apply("Tcpdump", packetCount=10)  # to kopf there is no difference
+    await api.argo(first, "Failed", "Succeeded", join="0")
+    again = await api.submitted()
+    await eventually("it is in the status", lambda: api.status()["workflow"] == again["metadata"]["name"])
+    assert api.status()["observedGeneration"] == 3
+
+
+async def test_what_the_cluster_refuses_is_said_and_tried_again(api: Api) -> None:
+    def full(what: str, made: bool) -> None:
+        if what == "post workflows" and not made:
+            raise KubernetesError(status=403, reason="Forbidden", message="exceeded quota")
+
+    api.emulator.change = full
+    await api.apply("Tcpdump", **TCPDUMP)
+    await eventually("it is said", lambda: api.condition("Degraded") == ("True", "Refused"))
+    (event,) = await eventually("a warning", lambda: [each for each in api.all("Event") if each["type"] == "Warning"])
+    assert "exceeded quota" in event["message"]
+    api.emulator.change = lambda *_: None
+    await api.submitted()
+    await eventually("that is over", lambda: api.condition("Degraded") == ("False", "AsExpected"))
+
+
+async def test_stopped_before_there_was_anything_to_report(api: Api) -> None:
+    await api.apply("Tcpdump", **TCPDUMP)
+    workflow = await api.submitted()
+    await api.ask("patch", "Workflow", workflow["metadata"]["name"], CAMPAIGNS, spec={"shutdown": "Stop"})
+    await api.argo(workflow, "Failed", "")
+    await eventually("it is stopped", lambda: api.status().get("phase") == "Stopped")
+    assert api.condition("Complete") == ("False", "NoReport")
+
+
+async def test_it_says_that_it_is_alive_and_counts(api: Api) -> None:
+    await api.apply("Tcpdump", **TCPDUMP)
+    await eventually("it is told", lambda: api.condition("Submitted")[0] == "True")
+    async with aiohttp.ClientSession() as asking:
+        async with asking.get(f"http://127.0.0.1:{api.ports['health']}/healthz") as answer:
+            assert answer.status == 200
+        async with asking.get(f"http://127.0.0.1:{api.ports['metrics']}/metrics") as answer:
+            assert 'snoopy_controller_events_total{kind="Tcpdump",reason="WorkflowCreated"} 1.0' in await answer.text()
+
+
 async def test_deleted_in_mid_run_it_is_stopped_and_goes_when_it_has_reported(api: Api) -> None:
     await api.apply("Tcpdump", **TCPDUMP)
     workflow = await api.submitted()
@@ -214,17 +272,10 @@ async def test_a_schedule_is_followed_changed_paused_and_given_up(api: Api) -> N
     (cron,) = await eventually("a CronWorkflow is there", lambda: api.all("CronWorkflow"))
     await eventually("it is scheduled", lambda: api.status().get("phase") == "Scheduled")
     assert api.status()["cronJobList"] == [cron["metadata"]["name"]]
-    run = {
-        "name": f"{cron['metadata']['name']}-1",
-        "namespace": CAMPAIGNS,
-        "labels": cron["spec"]["workflowMetadata"]["labels"],
-    }
-    run["labels"] = {**run["labels"], "workflows.argoproj.io/cron-workflow": cron["metadata"]["name"]}
-    about = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "metadata": run, "spec": {}}
-    await api.ask("post", "Workflow", namespace=CAMPAIGNS, **about)
-    await api.argo({"metadata": run}, "Succeeded", "Succeeded", join="0")
+    run = await api.due(cron, 1)
+    await api.argo(run, "Succeeded", "Succeeded", join="0")
     await eventually("its run is reported", lambda: api.condition("Complete") == ("True", "Reported"))
-    assert api.status()["workflow"] == run["name"]
+    assert api.status()["workflow"] == run["metadata"]["name"]
 
     await api.apply("Tcpdump", schedule="*/9 * * * *", suspend=True)
     await eventually("it is paused", lambda: api.status()["phase"] == "Paused")
@@ -241,9 +292,35 @@ async def test_a_schedule_is_followed_changed_paused_and_given_up(api: Api) -> N
 async def test_a_schedule_that_argo_refuses_degrades_it(api: Api) -> None:
     await api.apply("Tcpdump", **TCPDUMP, schedule="*/5 * * * *")
     (cron,) = await eventually("a CronWorkflow is there", lambda: api.all("CronWorkflow"))
+    await api.argo(await api.due(cron, 1), "Succeeded", "Succeeded", join="0")
     refused = {"type": "SpecError", "status": "True", "message": "cron schedule is malformed"}
     await api.ask("patch", "CronWorkflow", cron["metadata"]["name"], CAMPAIGNS, status={"conditions": [refused]})
     await eventually("it is invalid", lambda: api.condition("Degraded") == ("True", "InvalidSchedule"))
+    await asyncio.sleep(4)  # it is looked at
+    assert api.condition("Degraded") == ("True", "InvalidSchedule"), "Argo has not taken it since"
+
+
+async def test_a_schedule_that_somebody_deletes_is_made_again(api: Api) -> None:
+    await api.apply("Tcpdump", **TCPDUMP, schedule="*/5 * * * *")
+    (cron,) = await eventually("a CronWorkflow is there", lambda: api.all("CronWorkflow"))
+    await eventually("it is scheduled", lambda: api.status().get("phase") == "Scheduled")
+    await api.ask("delete", "CronWorkflow", cron["metadata"]["name"], CAMPAIGNS)
+    (again,) = await eventually("it is there again", lambda: api.all("CronWorkflow"))
+    assert again["spec"] == cron["spec"]
+
+
+async def test_the_status_is_about_the_last_run_even_when_that_is_gone(api: Api) -> None:
+    await api.apply("Tcpdump", **TCPDUMP, schedule="*/5 * * * *", successfulJobsHistoryLimit=0)
+    (cron,) = await eventually("a CronWorkflow is there", lambda: api.all("CronWorkflow"))
+    await api.argo(await api.due(cron, 1), "Failed", "Failed", join="3")
+    await eventually("the first failed", lambda: api.condition("Degraded") == ("True", "TargetsNotCaptured"))
+    second = await api.due(cron, 2)
+    await api.argo(second, "Succeeded", "Succeeded", join="0")
+    await eventually("the second is reported", lambda: api.condition("Degraded")[0] == "False")
+    await api.ask("delete", "Workflow", second["metadata"]["name"], CAMPAIGNS)
+    await asyncio.sleep(4)  # it is looked at
+    assert api.condition("Degraded") == ("False", "AsExpected")
+    assert api.status()["workflow"] == second["metadata"]["name"]
 
 
 async def test_a_specification_that_cannot_be_run_stops_what_ran(api: Api) -> None:
@@ -293,7 +370,14 @@ async def test_a_status_that_could_not_be_written_is_written_later(api: Api) -> 
 
 
 async def test_what_ran_for_a_resource_that_is_gone_is_ended_and_removed(api: Api) -> None:
-    """Somebody took the finalizer away."""
+    """Somebody took the finalizer away, and the API is not there when it is noticed."""
+    failures = iter([503])
+
+    def unavailable(what: str, made: bool) -> None:
+        if what == "patch workflows" and not made and (status := next(failures, None)):
+            raise KubernetesError(status=status, reason="Unavailable", message="try again")
+
+    api.emulator.change = unavailable
     owner = {"kind": "Tcpdump", "namespace": HERE, "name": "gone", "uid": "of-before"}
     labels = {f"snoopy.fennecproject.io/owner-{part}": value for part, value in owner.items()}
     for kind, name in (("Workflow", "cron-1"), ("CronWorkflow", "cron")):
@@ -328,9 +412,14 @@ async def test_a_data_endpoint_is_served_named_once_and_withdrawn(api: Api) -> N
         return found[0]["status"], found[0]["reason"]
 
     await eventually("it starts", lambda: ready() == ("False", "Starting"))
-    await api.ask("patch", "Deployment", "snoopy-data-svc", CAMPAIGNS, status={"readyReplicas": 1})
+    await api.ask("patch", "Deployment", "snoopy-data-svc", CAMPAIGNS, status=SERVING)
     await eventually("it serves", lambda: ready() == ("True", "Serving"))
     assert api.status("SnoopyDataEndpoint")["address"] == f"snoopy-data-svc.{CAMPAIGNS}.svc:51001"
+
+    for kind in ("Deployment", "Service"):
+        await api.ask("delete", kind, "snoopy-data-svc", CAMPAIGNS)
+    await eventually("both are there again", lambda: api.all("Deployment") and api.all("Service"))
+    await eventually("it does not serve yet", lambda: ready() == ("False", "Starting"))
 
     await api.apply("SnoopyDataEndpoint", "other", **spec)
     await eventually("the name is taken", lambda: ready("other") == ("False", "NameTaken"))
@@ -371,14 +460,57 @@ async def the_whole_life(api: Api) -> None:
     assert not api.all("Workflow")
 
 
-async def test_killed_at_any_step_nothing_is_doubled_or_lost(api: Api) -> None:
-    """At every kind of change that the controller makes it is killed: twice before it is made, and twice after."""
+async def a_life_with_changes(api: Api) -> None:
+    """Run a resource that is changed while it runs, and deleted while it runs."""
+    await api.apply("Tcpdump", **TCPDUMP)
+    first = await api.submitted()
+    await api.argo(first, "Running", "Running")
+    await api.apply("Tcpdump", packetCount=20)
+    stopped = lambda name: api.one("Workflow", name)["spec"].get("shutdown") == "Stop"  # noqa: E731
+    await eventually("the first is stopped", lambda: stopped(first["metadata"]["name"]), 60)
+    await api.argo(first, "Failed", "Succeeded", join="0")
+    second = await api.submitted()
+    await api.argo(second, "Running", "Running")
+    await eventually("the second is known", lambda: api.status().get("observedGeneration") == 2, 60)
+    await api.ask("delete", "Tcpdump", "sample")
+    await eventually("the second is stopped", lambda: stopped(second["metadata"]["name"]), 60)
+    await api.argo(second, "Failed", "Succeeded", join="0")
+    await eventually("it is gone", lambda: not api.one("Tcpdump"), 60)
+    assert not api.all("Workflow")
+
+
+async def a_life_on_schedule(api: Api) -> None:
+    """Run a resource again and again, paused in between."""
+    await api.apply("Tcpdump", **TCPDUMP, schedule="*/5 * * * *")
+    (cron,) = await eventually("a CronWorkflow is there", lambda: api.all("CronWorkflow"), 60)
+    await api.argo(await api.due(cron, 1), "Succeeded", "Succeeded", join="0")
+    await eventually("it is reported", lambda: api.condition("Complete") == ("True", "Reported"), 60)
+    await api.apply("Tcpdump", suspend=True)
+    await eventually("it is paused", lambda: api.status().get("phase") == "Paused", 60)
+    assert len(api.all("CronWorkflow")) == 1
+    await api.ask("delete", "Tcpdump", "sample")
+    await eventually("it is gone", lambda: not api.one("Tcpdump"), 60)
+    assert not api.all("CronWorkflow") + api.all("Workflow")
+
+
+@pytest.mark.parametrize(
+    ("life", "times", "workflows", "changes"),
+    [
+        (the_whole_life, 2, 1, {"post workflows", "delete workflows"}),
+        (a_life_with_changes, 1, 2, {"post workflows", "patch workflows", "delete workflows"}),
+        (a_life_on_schedule, 1, 0, {"patch cronworkflows", "delete cronworkflows", "delete workflows"}),
+    ],
+)
+async def test_killed_at_any_step_nothing_is_doubled_or_lost(
+    api: Api, life: Callable[[Api], Awaitable[None]], times: int, workflows: int, changes: set[str]
+) -> None:
+    """At every kind of change that the controller makes it is killed, so many times before it is made, and after."""
     kills, created = Counter[tuple[str, bool]](), 0
 
     def kill(what: str, made: bool) -> None:
         nonlocal created
         created += what == "post workflows" and made
-        if what == "post events" or kills[what, made] == 2:
+        if what == "post events" or kills[what, made] == times:
             return
         kills[what, made] += 1
         api.controller.kill()
@@ -393,10 +525,8 @@ async def test_killed_at_any_step_nothing_is_doubled_or_lost(api: Api) -> None:
     api.emulator.change = kill
     restarting = asyncio.create_task(restart())
     try:
-        await the_whole_life(api)
+        await life(api)
     finally:
         restarting.cancel()
-    assert created == 1
-    assert {"patch tcpdumps", "patch tcpdumps/status", "post workflows", "delete workflows"} <= {
-        what for what, made in kills if made
-    }
+    assert created == workflows
+    assert {"patch tcpdumps", "patch tcpdumps/status", *changes} <= {what for what, made in kills if made}
