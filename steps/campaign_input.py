@@ -49,11 +49,22 @@ def within_a_day(text: object) -> float:
 
 def words(value: object) -> object:
     """Read words with commas or spaces between them, each once; anything else is left for the model to check."""
-    return list(dict.fromkeys(value.replace(",", " ").split())) if isinstance(value, str) else value
+    if isinstance(value, str):
+        value = value.replace(",", " ").split()
+    return [each for place, each in enumerate(value) if each not in value[:place]] if isinstance(value, list) else value
 
 
+def interface_name(text: str) -> str:
+    """Read the name of an interface."""
+    if not INTERFACE.fullmatch(text):
+        raise ValueError("at most 15 letters, digits and . _ @ : - are allowed, and no number or other capture device")
+    return text
+
+
+#: No number, which stands for any capture device, and none of the devices that are no interface of the pod: whoever
+#: listens on nfqueue lets packets pass.
+INTERFACE = re.compile(r"(?!\d+$|nflog|nfqueue|dbus-|usbmon|bluetooth)[\w.@:-]{1,15}", re.ASCII)
 PATTERNS = {
-    "interface": "at most 15 letters, digits and . _ @ : - are allowed",
     "trend": "at most 63 of a-z, 0-9, . and - are allowed, with a letter or digit at either end",
 }
 KINDS = {
@@ -132,7 +143,9 @@ class CampaignInput(BaseModel):
         [], description="Owners of the pods: deploy/web, statefulset/db, daemonset/agent, job/import"
     )
     nodes: Words = Field([], description="Only pods on these nodes")
-    interface: str = Field("eth0", pattern=r"^[\w.@:-]{1,15}$", description="The pod's interface to capture on")
+    interface: Annotated[str, AfterValidator(interface_name)] = Field(
+        "eth0", description="The pod's interface to capture on"
+    )
     loopback: bool = Field(False, description="Also capture the pod's loopback interface, as a second capture")
     filter: str = Field("", description="What to capture, in tcpdump's language (pcap-filter(7)); empty: everything")
     snaplen: int = Field(262144, ge=1, le=262144, description="Bytes kept of each packet")
@@ -189,11 +202,11 @@ class CampaignInput(BaseModel):
 
     @model_validator(mode="after")
     def _is_safe_text(self) -> Self:
-        for name in ("selector", "filter", "arguments"):
-            if "{{" in getattr(self, name) or "\0" in getattr(self, name):
-                raise ValueError(
-                    f"{name}: {getattr(self, name)!r}: neither '{{{{', which Argo would expand, nor NUL is allowed"
-                )
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            for text in value if isinstance(value, list) else [value]:
+                if isinstance(text, str) and ("{{" in text or "\0" in text):
+                    raise ValueError(f"{name}: {text!r}: neither '{{{{', which Argo would expand, nor NUL is allowed")
         if self.filter.lstrip().startswith("-"):
             raise ValueError(f"filter: {self.filter!r} starts with '-', as an option would, not a filter")
         return self

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
+from xml.etree.ElementTree import ParseError  # minio raises it for an answer that was cut off
 
 import urllib3
 import yaml
@@ -172,7 +173,7 @@ class Bucket:
             yield
         except S3Error as error:
             raise ObjectStoreError(self._sentence(error.code or "no code")) from None
-        except (urllib3.exceptions.HTTPError, MinioException, OSError) as error:
+        except (urllib3.exceptions.HTTPError, MinioException, ParseError, OSError) as error:
             raise ObjectStoreError(
                 f"the object store at {self.where.endpoint} cannot be reached: {_reason(error)}"
             ) from None

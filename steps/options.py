@@ -5,7 +5,7 @@ from collections.abc import Callable
 import click
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
-from steps.campaign_input import CampaignInput, seconds
+from steps.campaign_input import DAY, CampaignInput, seconds
 
 
 class Quantity(click.ParamType[float]):
@@ -30,7 +30,15 @@ def size(text: object) -> int:
         raise ValueError("a size such as 512KiB, 64MiB or 1GiB is needed") from None
 
 
-DURATION, SIZE = Quantity("duration", seconds), Quantity("size", size)
+def duration(text: object) -> float:
+    """Read a duration of at most a year, in seconds."""
+    read = seconds(text)
+    if read > 365 * DAY:
+        raise ValueError("at most 365d is allowed")
+    return read
+
+
+DURATION, SIZE = Quantity("duration", duration), Quantity("size", size)
 
 
 def input_options(command: Callable[..., None]) -> Callable[..., None]:

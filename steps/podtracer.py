@@ -1,6 +1,7 @@
 """podtracer: run a network tool in a pod's network namespace, from the pod's node, with the pod unchanged."""
 
 import os
+import re
 import shutil
 import sys
 import threading
@@ -19,6 +20,8 @@ from steps.outputs import Output, OutputError
 from steps.plan import SCRATCH
 from steps.tools import TOOLS, command, file_named, writes_pcap
 
+#: A static pod's has no hyphens.
+UID = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 BAD_INPUT, OUTPUT_FAILED, NOT_INSTALLED = 2, 7, 127
 
 
@@ -61,7 +64,7 @@ def show_version() -> None:
     "--destination",
     metavar="HOST",
     help="Send it to the data endpoint there; with tls://HOST over mutual TLS, with ca.crt, tls.crt and tls.key of the "
-    "directory $SNOOPY_ENDPOINT_TLS.  [default: /etc/snoopy/endpoint-tls]",
+    "directory $SNOOPY_ENDPOINT_TLS (or /etc/snoopy/endpoint-tls).",
 )
 @click.option(
     "-p", "--port", type=click.IntRange(1, HIGHEST_PORT), help=f"The data endpoint's port.  [default: {outputs.PORT}]"
@@ -107,10 +110,10 @@ def run(  # noqa: PLR0913, PLR0917 - a command has this many options
         where = outputs.destination(destination, port)
         if not shutil.which(tool):
             sys.exit(_say(f"{tool} is not installed here", NOT_INSTALLED))
-        inside = namespaces.of_pod(uid or _uid(namespace, pod), f"{namespace}/{pod}", _proc())
+        inside = namespaces.of_pod(_uid(uid, namespace, pod), f"{namespace}/{pod}", _proc())
         pcap, ending = writes_pcap(argv), threading.Event()
         with ExitStack() as stack:
-            to: list[Output] = [outputs.to_file(file, ending)] if file else []
+            to: list[Output] = []
             if stdout or not (file or where or upload):
                 to.append(outputs.to_stdout(ending, pcap=pcap))
             if where:
@@ -118,6 +121,7 @@ def run(  # noqa: PLR0913, PLR0917 - a command has this many options
             if upload:
                 spool = Path(stack.enter_context(_scratch()), "spool")
                 to.append(outputs.to_store(upload, os.environ.get("SNOOPY_UPLOAD"), spool, pcap=pcap))
+            to += [outputs.to_file(file, ending)] if file else []  # last, for it is emptied
             for output in reversed(to):
                 stack.callback(output.close)
             lost: list[int] = []
@@ -155,14 +159,19 @@ def _proc() -> Path:
     return HOST_PROC if HOST_PROC.exists() else Path("/proc")
 
 
-def _uid(namespace: str, pod: str) -> str:
-    """Ask the Kubernetes API for a pod's UID.
+def _uid(given: str | None, namespace: str, pod: str) -> str:
+    """Give a pod's UID: the Kubernetes API is asked for it where it is not given.
 
     Raises:
+        InvalidInputError: what is given is none; any beginning of one would find a pod.
         NoSuchPodError: it does not exist.
         NamespaceError: there is nobody to ask, or no answer.
 
     """
+    if given:
+        if not UID.fullmatch(given):
+            raise InvalidInputError(f"uid: {given!r}: a pod's whole UID is needed")
+        return given
     try:
         from steps.resolve import pod_uid  # noqa: PLC0415 - the capture image has no Kubernetes client
     except ImportError:

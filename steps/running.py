@@ -67,7 +67,8 @@ def _started(argv: Sequence[str], ending: threading.Event) -> subprocess.Popen[b
             early.append(number)
 
     for number in PASSED_ON:
-        signal.signal(number, pass_on)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, pass_on)
     # A group of its own: the signals of a terminal reach it once, through us.
     process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, process_group=0)
     started.append(process)

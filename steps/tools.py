@@ -12,19 +12,23 @@ from collections.abc import Sequence
 from signal import SIGINT
 
 from steps.arguments import Ethtool, Getopt, Iproute, NotAllowedError, Tool
-from steps.campaign_input import InvalidInputError
+from steps.campaign_input import INTERFACE, InvalidInputError
 
 TCPDUMP = Getopt(
     program="tcpdump",
     always=("-Z", "root", "-n"),  # it may not become another user; and looking names up would be the pod's packets
-    short="AbB:c:defHi:Ij:JKlLnNOpqQ:s:StT:uUvw:xXy:#hD",
+    short="AbB:c:defHi:JKlLnNOpqQ:s:StT:uUvw:xXy:#hD",
     long=(
         "buffer-size=", "count", "direction=", "dont-verify-checksums", "help", "immediate-mode", "interface=",
-        "linktype=", "list-data-link-types", "list-interfaces", "list-time-stamp-types", "micro", "monitor-mode",
-        "nano", "no-optimize", "no-promiscuous-mode", "number", "packet-buffered", "print", "snapshot-length=",
-        "time-stamp-precision=", "time-stamp-type=", "version",
+        "linktype=", "list-data-link-types", "list-interfaces", "list-time-stamp-types", "micro", "nano",
+        "no-optimize", "no-promiscuous-mode", "number", "packet-buffered", "snapshot-length=", "time-stamp-precision=",
+        "version",
     ),
-    values={"-w": ("[^/]+", "-, standard output, or a file in this directory")},
+    values={
+        "-w": ("[^/]+", "-, standard output, or a file in this directory"),
+        "-i": (INTERFACE.pattern, "an interface of the pod"),
+        "--interface": (INTERFACE.pattern, "an interface of the pod"),
+    },
 )  # fmt: skip
 IPERF3 = Getopt(
     program="iperf3",

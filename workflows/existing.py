@@ -117,6 +117,8 @@ def fetch_command(prefix: str, out: Path, namespace: str) -> None:
     Example:
       snoopy fetch data/snoopy-operator/snoopy-data-svc/ --out data
     """  # noqa: D301 -- a real backspace, which tells click to leave the lines as they are
+    if not prefix.strip("/"):
+        raise InvalidInputError(f"prefix: {prefix!r}: data/, pcaps/, reports/ or trends/ is needed, or what is below")
     bucket = open_store(open_cluster(namespace)).bucket
     if not bucket.keys(prefix):
         raise InvalidInputError(f"prefix: {prefix!r}: the object store has nothing there")

@@ -190,8 +190,8 @@ def _of_last(runs: list[Object]) -> list[Condition]:
 
 def _about(workflow: Object) -> dict[str, Any]:
     """Give the parts of a status that are about a campaign."""
-    report, targets = status.report(workflow) or None, status.targets(workflow)
-    return {"workflow": _name(workflow), "report": report, "targets": targets if any(targets.values()) else None}
+    report = status.report(workflow) or None
+    return {"workflow": _name(workflow), "report": report, "targets": status.targets(workflow)}
 
 
 def _name(each: Object) -> str:

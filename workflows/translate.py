@@ -64,7 +64,7 @@ EVERYTHING = "262144"  # to tcpdump, -s 0 is that
 #: Those that say how packets are printed, or how they are read from the kernel: they change no capture file.
 BUFFER = {"-B", "--buffer-size"}
 PRINTING = {f"-{letter}" for letter in "AbefHKlnNOpqStuUvwxX#"} | {
-    *("--immediate-mode", "--no-promiscuous-mode", "--number", "--packet-buffered", "--print"),
+    *("--immediate-mode", "--no-promiscuous-mode", "--number", "--packet-buffered"),
 }
 
 

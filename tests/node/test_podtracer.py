@@ -298,9 +298,7 @@ def test_a_signal_while_the_tool_starts_reaches_it() -> None:
 
 def test_where_certificates_are_is_said() -> None:
     said = " ".join(podtracer("run", "--help").stdout.split())
-    assert (
-        "ca.crt, tls.crt and tls.key of the directory $SNOOPY_ENDPOINT_TLS. [default: /etc/snoopy/endpoint-tls]" in said
-    )
+    assert "ca.crt, tls.crt and tls.key of the directory $SNOOPY_ENDPOINT_TLS (or /etc/snoopy/endpoint-tls)." in said
 
 
 @pytest.mark.usefixtures("pod")
@@ -357,6 +355,8 @@ def test_a_tool_that_is_not_there() -> None:
         (["-a", "-z id", "--uid", UID], 2, "podtracer: arguments: '-z id': option -z is not allowed; tcpdump may be"),
         (["--uid", "99999999-0000-4000-8000-000000000000"], 4, "podtracer: pod default/web (uid 99999999"),
         (["--uid", UID, "-f", "/nowhere/out.pcap"], 2, "podtracer: /nowhere/out.pcap: No such file or directory"),
+        (["--uid", UID[:8]], 2, f"podtracer: uid: {UID[:8]!r}: a pod's whole UID is needed"),
+        (["--uid", UID, "-t", "300000d"], 2, "at most 365d is allowed"),
         (["--uid", UID, "-t", "5x"], 2, "'5x': a duration such as 30s"),
         (["--uid", UID, "-p", "51001"], 2, "podtracer: port: 51001: it is a data endpoint's, which -d names"),
         (["--uid", UID, "-d", "a b"], 2, "podtracer: destination: 'a b': a host's name or address is needed"),
