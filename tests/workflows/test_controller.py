@@ -367,6 +367,7 @@ async def test_a_status_that_could_not_be_written_is_written_later(api: Api) -> 
     await eventually("nobody can say so", lambda: refused >= 2)
     api.emulator.change = lambda *_: None
     await eventually("it is complete", lambda: api.condition("Complete") == ("True", "Reported"))
+    assert api.status()["phase"] == "Complete"
 
 
 async def test_what_ran_for_a_resource_that_is_gone_is_ended_and_removed(api: Api) -> None:
