@@ -108,6 +108,11 @@ class Api:
         status = {"phase": phase, "nodes": nodes, "artifactRepositoryRef": repository}
         await self.ask("patch", "Workflow", workflow["metadata"]["name"], CAMPAIGNS, status=status)
 
+    async def stopped(self, workflow: dict[str, Any]) -> None:
+        """Wait until a Workflow was told to stop."""
+        told = lambda: self.one("Workflow", workflow["metadata"]["name"])["spec"].get("shutdown") == "Stop"  # noqa: E731
+        await eventually("it is told to stop", told, 60)
+
     async def due(self, cron: dict[str, Any], number: int) -> dict[str, Any]:
         """Create a Workflow of a schedule, as Argo does when it is due."""
         name, labels = cron["metadata"]["name"], cron["spec"]["workflowMetadata"]["labels"]
@@ -195,8 +200,7 @@ async def test_another_specification_stops_what_runs_and_follows_it(api: Api) ->
     first = await api.submitted()
     await api.argo(first, "Running", "Running")
     await api.apply("Tcpdump", packetCount=20)
-    stopped = lambda: api.one("Workflow", first["metadata"]["name"])["spec"].get("shutdown") == "Stop"  # noqa: E731
-    await eventually("the first is stopped", stopped)
+    await api.stopped(first)
     assert len(api.all("Workflow")) == 1, "the second waits for the first one's report"
     await asyncio.sleep(4)  # while it waits, the resource is looked at
     assert api.condition("Degraded") == ("False", "AsExpected"), "nobody deleted the first"
@@ -211,8 +215,7 @@ async def test_a_specification_that_is_taken_back_runs_again(api: Api) -> None:
     first = await api.submitted()
     await api.argo(first, "Running", "Running")
     await api.apply("Tcpdump", packetCount=20)
-    stopped = lambda: api.one("Workflow", first["metadata"]["name"])["spec"].get("shutdown") == "Stop"  # noqa: E731
-    await eventually("the first is stopped", stopped)
+    await api.stopped(first)
     await api.apply("Tcpdump", packetCount=10)  # to kopf there is no difference
     await api.argo(first, "Failed", "Succeeded", join="0")
     again = await api.submitted()
@@ -467,14 +470,13 @@ async def a_life_with_changes(api: Api) -> None:
     first = await api.submitted()
     await api.argo(first, "Running", "Running")
     await api.apply("Tcpdump", packetCount=20)
-    stopped = lambda name: api.one("Workflow", name)["spec"].get("shutdown") == "Stop"  # noqa: E731
-    await eventually("the first is stopped", lambda: stopped(first["metadata"]["name"]), 60)
+    await api.stopped(first)
     await api.argo(first, "Failed", "Succeeded", join="0")
     second = await api.submitted()
     await api.argo(second, "Running", "Running")
     await eventually("the second is known", lambda: api.status().get("observedGeneration") == 2, 60)
     await api.ask("delete", "Tcpdump", "sample")
-    await eventually("the second is stopped", lambda: stopped(second["metadata"]["name"]), 60)
+    await api.stopped(second)
     await api.argo(second, "Failed", "Succeeded", join="0")
     await eventually("it is gone", lambda: not api.one("Tcpdump"), 60)
     assert not api.all("Workflow")
