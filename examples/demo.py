@@ -18,6 +18,8 @@ from pathlib import Path
 
 HOSTS = {"client": "10.78.0.1", "web": "10.78.0.2", "closed": "10.78.0.3"}
 HTTP, DNS = 8080, 53
+#: How long a host may take to answer, in seconds: a busy machine is not what the demo is about.
+PATIENCE = 10
 
 
 def ip(*words: str) -> None:
@@ -53,25 +55,50 @@ def inside(host: str, *command: str) -> list[str]:
     return ["ip", "netns", "exec", f"demo-{host}", *command]
 
 
+def fetch() -> bool:
+    """Fetch a page from `web`; say whether it came."""
+    with urllib.request.urlopen(f"http://{HOSTS['web']}:{HTTP}/", timeout=PATIENCE) as page:
+        return bool(page.status == HTTPStatus.OK)
+
+
+def ask(name: str, number: int = 0) -> None:
+    """Ask `web` for a host's address, and wait for the answer (RFC 1035)."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as questioner:
+        questioner.settimeout(PATIENCE)
+        labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
+        question = labels + b"\0\0\1\0\1"
+        questioner.connect((HOSTS["web"], DNS))
+        questioner.send(bytes([0, number, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0]) + question)
+        questioner.recv(512)
+
+
+def ready() -> None:
+    """Wait until `web` serves, so that nothing of its start is in the captures."""
+    deadline = time.monotonic() + 2 * PATIENCE
+    for answers in (fetch, lambda: ask("web.demo")):
+        while True:
+            try:
+                answers()
+                break
+            except OSError:  # refused: it does not listen yet
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+
+
 def client() -> None:
     """Make the client's traffic, and print what became of it as the client saw it."""
     fetched = refused = 0
     for attempt in range(60):
         time.sleep(0.05)
-        with urllib.request.urlopen(f"http://{HOSTS['web']}:{HTTP}/") as page:
-            fetched += page.status == HTTPStatus.OK
+        fetched += fetch()
         if attempt % 4 == 0:
             try:
-                socket.create_connection((HOSTS["closed"], HTTP), timeout=2)
+                socket.create_connection((HOSTS["closed"], HTTP), timeout=PATIENCE)
             except ConnectionRefusedError:
                 refused += 1
     for number, name in enumerate(("web.demo", "closed.demo", "nobody.demo")):
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as questioner:
-            questioner.settimeout(2)
-            labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
-            question = labels + b"\0\0\1\0\1"
-            questioner.sendto(bytes([0, number, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0]) + question, (HOSTS["web"], DNS))
-            questioner.recv(512)
+        ask(name, number)
     print(f"the client fetched {fetched} pages from web and was refused {refused} times by closed")
 
 
@@ -95,10 +122,10 @@ def main(out: Path) -> int:
                 subprocess.Popen(inside("web", *command), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             )
             running.callback(server.kill)
-        snoopy = [sys.executable, "-m", "workflows.cli", "run", "--local", "--name", "demo", "--duration", "6s"]
+        subprocess.run(inside("client", sys.executable, __file__, "ready"), check=True)
+        snoopy = [sys.executable, "-m", "workflows.cli", "run", "--local", "--name", "demo", "--duration", "8s"]
         campaign = subprocess.Popen([*snoopy, "--out", str(out), *(f"netns:demo-{host}" for host in HOSTS)])
-        deadline = time.monotonic() + 30
-        while len(list(out.rglob("capture.json"))) < len(HOSTS) and time.monotonic() < deadline:
+        while len(list(out.rglob("capture.json"))) < len(HOSTS) and campaign.poll() is None:
             time.sleep(0.1)  # until every capture listens
         subprocess.run(inside("client", sys.executable, __file__, "client"), check=True)
         return campaign.wait()
@@ -106,6 +133,8 @@ def main(out: Path) -> int:
 
 if __name__ == "__main__":
     match sys.argv[1:]:
+        case ["ready"]:
+            ready()
         case ["client"]:
             client()
         case ["dns"]:

@@ -33,9 +33,10 @@ def test_the_demos_report_says_what_its_client_counted(tmp_path: Path) -> None:
         [sys.executable, PROJECT / "examples/demo.py", tmp_path],
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
         timeout=120,
     )
+    assert done.returncode == 0, done.stderr
     counted = re.search(r"fetched (\d+) pages from web and was refused (\d+) times", done.stdout)
     assert counted
     report = json.loads((tmp_path / "report.json").read_text())
