@@ -4,10 +4,16 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import urllib3
 import yaml
 from kubernetes import client, config
+from urllib3.util import Retry
+
+NOT_FOUND, CONFLICT = 404, 409
+#: How long the API may take to be reached, and to say something, in seconds: the library would wait for minutes.
+CONNECT, READ = 5.0, 60.0
 
 
 class ClusterError(Exception):
@@ -16,6 +22,14 @@ class ClusterError(Exception):
     def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)
         self.status = status
+
+
+class _PromptClient(client.ApiClient):
+    """A client that gives up on an address where nobody answers."""
+
+    def call_api(self, *args: Any, **kwargs: Any) -> Any:
+        timeout = kwargs.get("_request_timeout") or (CONNECT, READ)
+        return super().call_api(*args, **{**kwargs, "_request_timeout": timeout})
 
 
 def connect(context: str | None = None) -> client.ApiClient:
@@ -30,7 +44,9 @@ def connect(context: str | None = None) -> client.ApiClient:
     except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:  # as the file's shape breaks it
         name = os.environ.get("KUBECONFIG", "~/.kube/config")
         raise ClusterError(f"KUBECONFIG: {name!r}: it cannot be read as a kubeconfig: {type(error).__name__}") from None
-    return client.ApiClient()
+    configuration = client.Configuration.get_default_copy()
+    configuration.retries = Retry(total=1, backoff_factor=0.2)
+    return _PromptClient(configuration)
 
 
 @contextmanager

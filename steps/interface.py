@@ -21,6 +21,8 @@ from steps.uploads import UploadError, Uploads, out_of_time, put_record
 
 #: A chunk with packets in it is uploaded at this age, in seconds: what a killed node may lose.
 CHUNK_AGE = 10
+#: How long tcpdump may take to listen, in seconds.
+LISTENS = 30
 #: How long a pod's last process may outlive its interface, in seconds.
 POD_ENDING = 5
 #: How long tcpdump may take to end when asked, in seconds.
@@ -122,10 +124,13 @@ class Capture:
     def _watch(self, process: subprocess.Popen[bytes], chunks: Chunks, stop: threading.Event) -> None:
         """End tcpdump when there is a reason to; insist when it does not end."""
         deadline = ending = None
+        begun = time.monotonic()
         while process.poll() is None:
             moment = time.monotonic()
             if deadline is None and self.listening.is_set():
                 deadline = moment + self._asked.duration
+            if deadline is None and moment > begun + LISTENS:
+                self._broken = f"tcpdump did not listen within {LISTENS} seconds"
             if ending is None:
                 over = deadline is not None and moment >= deadline
                 self._ended_because = self._reason_to_end(stop, over=over)
@@ -148,7 +153,7 @@ class Capture:
             return f"it reached its limit of {as_written(self._asked.bytes)}"
         if over:
             return TIME_OVER
-        return "" if self._namespace.alive() else POD_DELETED
+        return self._broken or ("" if self._namespace.alive() else POD_DELETED)
 
     def _count(self, chunk: Chunk) -> None:
         record = self.record

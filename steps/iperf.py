@@ -7,11 +7,11 @@ import time
 from contextlib import suppress
 
 from analysis.iperf import documents
-from analysis.outcomes import TIME_OVER
 from steps.campaign_input import CampaignInput
-from steps.interface import TICK, now
+from steps.interface import now
 from steps.namespaces import NetworkNamespace
 from steps.plan import CapturedFile, CaptureRecord, Target
+from steps.toolrun import output, reason_to_end
 from steps.tools import IPERF3, command
 from steps.uploads import UploadError, Uploads, out_of_time, put_record
 
@@ -25,48 +25,44 @@ def run(  # noqa: PLR0913 - a run has this many independent parts
     uploads: Uploads,
     prefix: str,
 ) -> CaptureRecord:
-    """Run iperf3 until it ends, the campaign's duration is over or `stop` is set; give the record, as uploaded.
+    """Run iperf3 until it ends, a limit is reached, the pod ends or `stop` is set; give the record, as uploaded.
 
     Raises:
         UploadError: the record could not be uploaded.
 
     """
-    argv = [*command(IPERF3, asked.arguments), "--json"]
+    program, *rest = command(IPERF3, asked.arguments)
+    argv = [program, "--json", *rest]
     record = CaptureRecord(
         target=target, interface="", tool="iperf3", arguments=argv[1:], outcome="capturing", listening=now()
     )
     with suppress(UploadError):  # the store may be back when it ends
         put_record(uploads, prefix, record)
-    with subprocess.Popen(
-        namespace.enter(*argv), stdout=subprocess.PIPE, stderr=subprocess.PIPE, process_group=0
-    ) as process:
-        output, cut = _output(process, asked.duration, stop)
+    written, cut = bytearray(), ""
+    deadline = time.monotonic() + asked.duration
+
+    def reason() -> str:
+        nonlocal cut
+        cut = reason_to_end(namespace, stop, deadline, asked.bytes - len(written), asked)
+        return cut
+
+    with subprocess.Popen(namespace.enter(*argv), stdout=subprocess.PIPE, process_group=0) as process:
+        for data in output(process, reason, IPERF3):
+            written += data[: asked.bytes - len(written)]
     record.ended, record.exit_code = now(), process.returncode
     # Its exit code does not tell: with --json it is 0 for a refused connection, and 1 for a server that we ended.
-    results = list(documents(output.decode(errors="replace")))
+    results = list(documents(written.decode(errors="replace")))
     measured = any(result.get("intervals") for result in results)
     error = next((result["error"] for result in results if "error" in result), "it gave no result")
     record.outcome = "captured" if measured else "capture_failed"
     record.reason = cut if measured else f"iperf3 measured nothing: {cut or error}"
-    if output:
-        if refusal := _refusal(uploads, prefix + "iperf3.json", output, stop):
+    if written:
+        if refusal := _refusal(uploads, prefix + "iperf3.json", bytes(written), stop):
             record.outcome, record.reason = "upload_failed", f"1 of 1 files could not be uploaded: {refusal}"
-        digest = hashlib.sha256(output).hexdigest()
-        record.files.append(CapturedFile(name="iperf3.json", sha256=digest, bytes=len(output), packets=0))
+        digest = hashlib.sha256(written).hexdigest()
+        record.files.append(CapturedFile(name="iperf3.json", sha256=digest, bytes=len(written), packets=0))
     put_record(uploads, prefix, record)
     return record
-
-
-def _output(process: subprocess.Popen[bytes], seconds: float, stop: threading.Event) -> tuple[bytes, str]:
-    """Give what the process writes, and why it was ended, if it was."""
-    deadline, cut = time.monotonic() + seconds, ""
-    while True:
-        try:
-            return process.communicate(timeout=TICK)[0], cut
-        except subprocess.TimeoutExpired:
-            if not cut and (stop.is_set() or time.monotonic() > deadline):
-                cut = "it was stopped" if stop.is_set() else TIME_OVER
-                process.terminate()
 
 
 def _refusal(uploads: Uploads, key: str, data: bytes, stop: threading.Event) -> str:

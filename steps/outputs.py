@@ -18,8 +18,9 @@ from steps.uploads import PresignedPost, UploadError
 if TYPE_CHECKING:
     from steps.export import Export
 
-#: How long an object store or a data endpoint may refuse before it is given up, in seconds.
-PATIENCE = 30
+#: How long an object store or a data endpoint may refuse before it is given up, in seconds; and once the tool was told
+#: to end, which whoever told it may not wait for any longer.
+PATIENCE, LAST_PATIENCE = 30, 15
 #: How long a reader may take nothing once the tool was told to end, in seconds; and how often that is looked at.
 READER, TICK = 5, 0.5
 #: How long it may take to reach a data endpoint before a tool is started, in seconds.
@@ -80,7 +81,7 @@ def to_file(path: Path, ending: threading.Event) -> Output:
         raise InvalidInputError(f"{path}: {error.strerror}") from None
 
 
-def to_store(prefix: str, policy: str | None, spool: Path, *, pcap: bool) -> Output:
+def to_store(prefix: str, policy: str | None, spool: Path, ending: threading.Event, *, pcap: bool) -> Output:
     """Give the object store below a key prefix, with a presigned policy; `spool` is a new directory.
 
     Raises:
@@ -91,10 +92,10 @@ def to_store(prefix: str, policy: str | None, spool: Path, *, pcap: bool) -> Out
         uploads = PresignedPost(policy or "")
     except (KeyError, TypeError, ValueError):  # what is wrong with it is not said: it is a credential
         raise InvalidInputError(f"upload: {prefix!r}: $SNOOPY_UPLOAD holds no presigned policy") from None
-    return _Store((PcapPieces if pcap else Pieces)(uploads, f"{prefix.rstrip('/')}/", spool, size=PIECE))
+    return _Store((PcapPieces if pcap else Pieces)(uploads, f"{prefix.rstrip('/')}/", spool, size=PIECE), ending)
 
 
-def to_endpoint(where: str, namespace: str, pod: str) -> Output:
+def to_endpoint(where: str, namespace: str, pod: str, ending: threading.Event) -> Output:
     """Give a data endpoint, HOST:PORT or tls://HOST:PORT.
 
     Raises:
@@ -113,7 +114,7 @@ def to_endpoint(where: str, namespace: str, pod: str) -> Output:
     except UploadError as error:
         export.close()
         raise OutputError(str(error)) from None
-    return _Endpoint(export)
+    return _Endpoint(export, ending)
 
 
 class _Stream:
@@ -149,8 +150,8 @@ class _Stream:
 class _Store:
     """The object store: pieces below one key prefix."""
 
-    def __init__(self, pieces: Pieces) -> None:
-        self._pieces = pieces
+    def __init__(self, pieces: Pieces, ending: threading.Event) -> None:
+        self._pieces, self._ending = pieces, ending
         self._given_up = False
 
     def write(self, data: bytes) -> None:
@@ -168,7 +169,7 @@ class _Store:
             self._upload()
 
     def _upload(self) -> None:
-        if not _insist(self._pieces.offer):
+        if not _insist(self._pieces.offer, self._ending):
             self._given_up = True
             raise OutputError(self._pieces.refusal)
 
@@ -176,8 +177,8 @@ class _Store:
 class _Endpoint:
     """A data endpoint."""
 
-    def __init__(self, export: "Export") -> None:
-        self._export = export
+    def __init__(self, export: "Export", ending: threading.Event) -> None:
+        self._export, self._ending = export, ending
         self._refusal = ""
 
     def write(self, data: bytes) -> None:
@@ -191,7 +192,7 @@ class _Endpoint:
                 return False
             return True
 
-        if data and not _insist(sent):
+        if data and not _insist(sent, self._ending):
             raise OutputError(self._refusal)
 
     def close(self) -> None:
@@ -199,9 +200,9 @@ class _Endpoint:
         self._export.close()
 
 
-def _insist(attempt: Callable[[], bool]) -> bool:
+def _insist(attempt: Callable[[], bool], ending: threading.Event) -> bool:
     """Try for a while, until it succeeds."""
-    deadline = time.monotonic() + PATIENCE
-    while not (succeeded := attempt()) and time.monotonic() < deadline:
+    begun = time.monotonic()
+    while not (succeeded := attempt()) and time.monotonic() < begun + (LAST_PATIENCE if ending.is_set() else PATIENCE):
         time.sleep(1)
     return succeeded

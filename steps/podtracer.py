@@ -6,6 +6,7 @@ import shutil
 import sys
 import threading
 from contextlib import ExitStack
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,6 +27,7 @@ BAD_INPUT, OUTPUT_FAILED, NOT_INSTALLED = 2, 7, 127
 
 
 @click.group()
+@click.version_option(version("snoopy-campaigns"), prog_name="podtracer", message="%(prog)s %(version)s")
 def main() -> None:
     """Run network tools in a pod's network namespace, from the pod's node."""
 
@@ -111,25 +113,20 @@ def run(  # noqa: PLR0913, PLR0917 - a command has this many options
         if not shutil.which(tool):
             sys.exit(_say(f"{tool} is not installed here", NOT_INSTALLED))
         inside = namespaces.of_pod(_uid(uid, namespace, pod), f"{namespace}/{pod}", _proc())
-        pcap, ending = writes_pcap(argv), threading.Event()
+        pcap, ending, lost = writes_pcap(argv), threading.Event(), list[int]()
         with ExitStack() as stack:
-            to: list[Output] = []
-            if stdout or not (file or where or upload):
-                to.append(outputs.to_stdout(ending, pcap=pcap))
-            if where:
-                to.append(outputs.to_endpoint(where, namespace, pod))
-            if upload:
-                spool = Path(stack.enter_context(_scratch()), "spool")
-                to.append(outputs.to_store(upload, os.environ.get("SNOOPY_UPLOAD"), spool, pcap=pcap))
-            to += [outputs.to_file(file, ending)] if file else []  # last, for it is emptied
-            for output in reversed(to):
-                stack.callback(output.close)
-            lost: list[int] = []
+            wanted = [  # the file last, for it is emptied
+                (stdout or not (file or where or upload), partial(outputs.to_stdout, ending, pcap=pcap)),
+                (where, partial(outputs.to_endpoint, where, namespace, pod, ending)),
+                (upload, partial(_to_store, stack, str(upload), ending, pcap=pcap)),
+                (file, partial(outputs.to_file, Path(file or ""), ending)),
+            ]
+            to = [get() for is_wanted, get in wanted if is_wanted]
             whole = inside.enter(*TOOLS[tool].through, *argv)
             code = running.run(
                 TOOLS[tool], whole, to, timer, ending, lambda error: lost.append(_say(error, OUTPUT_FAILED))
             )
-            sys.exit(lost[0] if lost else code)
+        sys.exit(lost[0] if lost else code)
     except InvalidInputError as error:
         sys.exit(_say(error, BAD_INPUT))
     except NamespaceError as error:
@@ -149,9 +146,10 @@ def _file(asked: Path | None, named: str) -> Path | None:
     return Path(named) if named else asked
 
 
-def _scratch() -> TemporaryDirectory[str]:
-    """Give a directory of our own, where a step's pod can write, too."""
-    return TemporaryDirectory(prefix="podtracer-", dir=SCRATCH if SCRATCH.is_dir() else None)
+def _to_store(stack: ExitStack, prefix: str, ending: threading.Event, *, pcap: bool) -> Output:
+    # A directory of our own, where a step's pod can write, too.
+    spool = stack.enter_context(TemporaryDirectory(prefix="podtracer-", dir=SCRATCH if SCRATCH.is_dir() else None))
+    return outputs.to_store(prefix, os.environ.get("SNOOPY_UPLOAD"), Path(spool, "spool"), ending, pcap=pcap)
 
 
 def _proc() -> Path:

@@ -12,7 +12,7 @@ from kubernetes import client
 from analysis.timestamps import rfc3339
 from steps import filters
 from steps.campaign_input import CampaignInput, InvalidInputError, campaign_input
-from steps.cluster import ClusterError, connect, explained
+from steps.cluster import NOT_FOUND, ClusterError, connect, explained
 from steps.handover import create_secret, items, put_plan
 from steps.namespaces import NamespaceError, NoSuchPodError
 from steps.objects import Bucket, ObjectStoreError, repository_from_environment
@@ -79,7 +79,7 @@ def pod_uid(namespace: str, name: str) -> str:
             try:
                 return _uid(client.CoreV1Api(connect()).read_namespaced_pod(name, namespace))
             except client.ApiException as error:
-                if error.status != 404:  # noqa: PLR2004 - HTTP's own number
+                if error.status != NOT_FOUND:
                     raise
                 raise NoSuchPodError(
                     f"pod {namespace}/{name} does not exist: it is gone, or its name is wrong"
@@ -113,7 +113,7 @@ def _must_exist(core: client.CoreV1Api, namespace: str) -> None:
         with explained(f"get namespace {namespace}"):
             core.read_namespace(namespace)
     except ClusterError as error:
-        if "not found" in str(error):
+        if error.status == NOT_FOUND:
             raise ResolveError(f"namespaces: {namespace!r}: no such namespace") from None
 
 

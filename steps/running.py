@@ -5,8 +5,10 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from operator import methodcaller
 
 from steps.arguments import Tool
+from steps.background import Background
 from steps.chunks import blocks
 from steps.outputs import Output, OutputError
 from steps.tcpdump import FLUSH
@@ -14,7 +16,7 @@ from steps.tools import TCPDUMP
 
 #: How long a tool may take to end when its time is over, in seconds.
 GRACE = 5
-#: How often outputs are told that nothing was written, in seconds.
+#: How often it is looked whether an output is lost while the tool writes nothing, in seconds.
 TICK = 1.0
 #: What the tool gets in our place: what it is told to end with, and what it may take as a question.
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -31,26 +33,36 @@ def run(  # noqa: PLR0913, PLR0917 - a run has this many independent parts
 ) -> int:
     """Run a command until it ends; give its exit code as a shell would, and 0 when the timer, in seconds, ended it.
 
-    `ending` is set when the command is told to end. An output that takes no more is `lost`, and the others go on;
-    without any, the command is ended.
+    Every output gets what it writes, and is closed. `ending` is set when the command is told to end. An output that
+    takes no more is `lost`, and the others go on; without any, the command is ended.
     """
     with _started(argv, ending) as process, _timed(process, tool, timer, ending) as timed_out:
         if not process.stdout:
             raise AssertionError("a pipe was asked for")
-        taking = list(to)
+        outputs = taking = [Background(output) for output in to]
         for data in blocks(process.stdout.fileno(), TICK):
-            for output in list(taking):
-                try:
-                    output.write(data)
-                except OutputError as error:
-                    lost(error)
-                    taking.remove(output)
+            taking = _each(taking, methodcaller("write", data), lost)
             if not taking:
                 process.stdout.close()
                 _end(process, tool)
                 break
         code = process.wait()
+        _each(outputs, methodcaller("close"), lost)
     return 0 if timed_out.is_set() else code if code >= 0 else 128 - code
+
+
+def _each(
+    outputs: Sequence[Background], do: Callable[[Background], object], lost: Callable[[OutputError], object]
+) -> list[Background]:
+    """Do something with every output; give those that are not lost."""
+    kept = []
+    for output in outputs:
+        try:
+            do(output)
+            kept.append(output)
+        except OutputError as error:
+            lost(error)
+    return kept
 
 
 def _started(argv: Sequence[str], ending: threading.Event) -> subprocess.Popen[bytes]:

@@ -5,12 +5,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from analysis.outcomes import TIME_OVER
+from steps.arguments import Tool
 from steps.campaign_input import CampaignInput, as_written
 from steps.chunks import blocks
 from steps.interface import GRACE, NO_TIME, POD_DELETED, TICK, now
@@ -23,6 +25,36 @@ from steps.uploads import UploadError, Uploads, out_of_time, put_record
 
 #: How much of what a tool said last may be its reason to fail, in bytes and in lines.
 LAST_BYTES, LAST_LINES = 1000, 2
+
+
+def output(process: subprocess.Popen[bytes], reason: Callable[[], str], tool: Tool) -> Iterator[bytes]:
+    """Give what a tool's process writes; end it when there is a reason to, and insist when it does not end.
+
+    Nothing is given when it has written nothing for a moment. `reason` is asked until it gives one.
+    """
+    if not process.stdout:
+        raise AssertionError("a pipe was asked for")
+    due: list[tuple[float, signal.Signals]] | None = None
+    for data in blocks(process.stdout.fileno(), TICK):
+        yield data
+        if due is None and reason():
+            end = time.monotonic() + (FLUSH if tool is TCPDUMP else 0)
+            due = [(end, tool.end), (end + GRACE, signal.SIGKILL)]
+        if due and time.monotonic() >= due[0][0]:
+            process.send_signal(due.pop(0)[1])
+
+
+def reason_to_end(
+    namespace: NetworkNamespace, stop: threading.Event, deadline: float, left: int, asked: CampaignInput
+) -> str:
+    """Give why a tool is to end now, if it is; `left` is how many bytes it may still write."""
+    if stop.is_set():
+        return "it was stopped"
+    if left <= 0:
+        return f"it reached its limit of {as_written(asked.bytes)}"
+    if time.monotonic() >= deadline:
+        return TIME_OVER
+    return "" if namespace.alive() else POD_DELETED
 
 
 class ToolRun:
@@ -78,9 +110,10 @@ class ToolRun:
             ) as process,
             ThreadPoolExecutor(max_workers=1) as uploader,
         ):
+            deadline = time.monotonic() + self._asked.duration
             offered, offer = 0, Future[bool]()
             offer.set_result(True)
-            for data in self._output(process, stop):
+            for data in output(process, partial(self._reason_to_end, stop, deadline), self._tool):
                 self._keep(data)
                 if len(self._pieces.files) > offered and offer.done():
                     offered, offer = len(self._pieces.files), uploader.submit(self._pieces.offer, over)
@@ -93,30 +126,9 @@ class ToolRun:
         put_record(self._uploads, self._prefix, self.record)
         return self.record
 
-    def _output(self, process: subprocess.Popen[bytes], stop: threading.Event) -> Iterator[bytes]:
-        """Give what the tool writes; end it when there is a reason to, and insist when it does not end."""
-        if not process.stdout:
-            raise AssertionError("a pipe was asked for")
-        deadline = time.monotonic() + self._asked.duration
-        due: list[tuple[float, signal.Signals]] = []
-        for data in blocks(process.stdout.fileno(), TICK):
-            yield data
-            moment = time.monotonic()
-            if not self._ended_because:
-                self._ended_because = self._reason_to_end(stop, over=moment >= deadline)
-                end = moment + (FLUSH if self._tool is TCPDUMP else 0)
-                due = [(end, self._tool.end), (end + GRACE, signal.SIGKILL)] if self._ended_because else []
-            if due and moment >= due[0][0]:
-                process.send_signal(due.pop(0)[1])
-
-    def _reason_to_end(self, stop: threading.Event, *, over: bool) -> str:
-        if stop.is_set():
-            return "it was stopped"
-        if not self._left:
-            return f"it reached its limit of {as_written(self._asked.bytes)}"
-        if over:
-            return TIME_OVER
-        return self._broken or ("" if self._namespace.alive() else POD_DELETED)
+    def _reason_to_end(self, stop: threading.Event, deadline: float) -> str:
+        self._ended_because = self._broken or reason_to_end(self._namespace, stop, deadline, self._left, self._asked)
+        return self._ended_because
 
     def _keep(self, data: bytes) -> None:
         """Print what the tool wrote, and keep it to be uploaded; what is past the limit is dropped."""

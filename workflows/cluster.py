@@ -5,21 +5,11 @@ from typing import Any
 from urllib.parse import quote
 
 from kubernetes.client import ApiClient, ApiException, AuthorizationV1Api, CoreV1Api, CustomObjectsApi
-from urllib3.util import Retry
 
-from steps.cluster import ClusterError, connect, explained
+from steps.cluster import NOT_FOUND, ClusterError, connect, explained
 
-NOT_FOUND, CONFLICT = 404, 409
-CONNECT, READ = 5.0, 60.0
 SCHEDULES = "cronworkflows"
 STARTED_BY = "workflows.argoproj.io/cron-workflow"  # Argo's label of a Workflow that a CronWorkflow started
-
-
-class _PromptClient(ApiClient):
-    """A client that gives up on an address where nobody answers: the library's own waits for minutes."""
-
-    def call_api(self, *args: Any, **kwargs: Any) -> Any:
-        return super().call_api(*args, **{**kwargs, "_request_timeout": (CONNECT, READ)})
 
 
 class Cluster:
@@ -138,6 +128,4 @@ class Cluster:
 
 def open_cluster(namespace: str) -> Cluster:
     """Open the cluster of KUBECONFIG or ~/.kube/config, or inside a pod the pod's own. Raises ClusterError."""
-    configuration = connect().configuration
-    configuration.retries = Retry(total=1, backoff_factor=0.2)
-    return Cluster(_PromptClient(configuration), namespace)
+    return Cluster(connect(), namespace)

@@ -10,13 +10,13 @@ from typing import Any, get_args
 import click
 
 from steps.campaign_input import CampaignInput, InvalidInputError
-from steps.cluster import ClusterError
+from steps.cluster import CONFLICT, NOT_FOUND, ClusterError
 from steps.objects import Bucket
 from steps.plan import reports_prefix, trends_prefix
 from steps.resolve import NoTargetError
 from workflows import flags, printing
 from workflows.campaign import TEMPLATE
-from workflows.cluster import CONFLICT, NOT_FOUND, Cluster, open_cluster
+from workflows.cluster import Cluster, open_cluster
 from workflows.follow import Follower
 from workflows.progress import ENDED, phase
 from workflows.schedule import MOST_RUNS, Concurrency, Schedule, check_name, scheduled

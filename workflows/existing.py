@@ -9,11 +9,11 @@ from kubernetes.client import ApiException
 from pydantic import ValidationError
 
 from steps.campaign_input import InvalidInputError
-from steps.cluster import ClusterError, explained
+from steps.cluster import NOT_FOUND, ClusterError, explained
 from steps.objects import Bucket, ObjectStoreError
 from steps.plan import Plan, pcaps_prefix, reports_prefix
 from workflows import flags, printing
-from workflows.cluster import NOT_FOUND, Cluster, open_cluster
+from workflows.cluster import Cluster, open_cluster
 from workflows.follow import Follower
 from workflows.progress import ENDED, failure, phase, pods, read_records
 from workflows.store import open_store

@@ -3,10 +3,10 @@
 import time
 from collections.abc import Callable
 
-from steps.cluster import ClusterError
+from steps.cluster import NOT_FOUND, ClusterError
 from steps.objects import Bucket, ObjectStoreError
 from steps.plan import CaptureRecord
-from workflows.cluster import NOT_FOUND, Cluster
+from workflows.cluster import Cluster
 from workflows.progress import ENDED, WAITING, Pod, phase, pods, read_record, record_keys
 
 TICK = 1.0

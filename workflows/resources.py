@@ -11,8 +11,7 @@ from urllib.parse import urlencode
 
 from kubernetes.client import ApiClient, ApiException
 
-from steps.cluster import explained
-from workflows.cluster import CONFLICT, NOT_FOUND
+from steps.cluster import CONFLICT, NOT_FOUND, explained
 
 Object = dict[str, Any]
 FIELD_MANAGER = "snoopy-controller"

@@ -7,9 +7,9 @@ from typing import Any
 
 from kubernetes.client import ApiException
 
-from steps.cluster import ClusterError, explained
+from steps.cluster import NOT_FOUND, ClusterError, explained
 from steps.objects import Bucket, Repository, repository
-from workflows.cluster import NOT_FOUND, Cluster
+from workflows.cluster import Cluster
 from workflows.tunnel import tunnel
 
 CONFIG_MAP, KEY, SECRET = "artifact-repositories", "snoopy", "snoopy-s3"

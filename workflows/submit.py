@@ -10,13 +10,13 @@ from hera.workflows import Workflow
 
 from steps import filters
 from steps.campaign_input import CampaignInput, InvalidInputError
-from steps.cluster import ClusterError
+from steps.cluster import CONFLICT, ClusterError
 from steps.handover import create_secret, owner_reference, put_plan
 from steps.objects import ObjectStoreError
 from steps.plan import Plan, pcaps_prefix, reports_prefix
 from steps.resolve import resolve
 from workflows.campaign import TEMPLATE, planned
-from workflows.cluster import CONFLICT, Cluster
+from workflows.cluster import Cluster
 from workflows.store import Store
 
 LETTERS = "bcdfghjklmnpqrstvwxz2456789"  # as in the names that Kubernetes generates: they spell no words

@@ -11,8 +11,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import NewConnectionError
 from urllib3.util import Retry, Timeout
 
-from steps.cluster import ClusterError, explained
-from workflows.cluster import NOT_FOUND
+from steps.cluster import NOT_FOUND, ClusterError, explained
 
 SERVICE_NAME = "kubernetes.io/service-name"
 

@@ -10,8 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import pytest
 
 from steps.objects import Bucket
+from tests.waiting import eventually
 from workflows.cluster import open_cluster
 from workflows.progress import read_records
 from workflows.store import open_store
@@ -40,15 +40,6 @@ def run(*command: str, **options: Any) -> str:
     done = subprocess.run(command, text=True, capture_output=True, check=False, **options)
     assert done.returncode == 0, f"{' '.join(command)}: {done.stderr or done.stdout}"
     return done.stdout
-
-
-def eventually(what: str, test: Callable[[], Any], seconds: float = 60) -> Any:
-    """Give what the test gives, once that is true."""
-    deadline = time.monotonic() + seconds
-    while not (found := test()):
-        assert time.monotonic() < deadline, f"{what}: not after {seconds:g} s"
-        time.sleep(0.3)
-    return found
 
 
 class Kubectl:

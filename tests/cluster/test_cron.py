@@ -3,23 +3,16 @@
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.waiting import eventually
+
 NAMESPACE = "snoopy-operator"
 STARTED_BY = "workflows.argoproj.io/cron-workflow"
-
-
-def until(what: str, test: Callable[[], Any], seconds: float = 60) -> Any:
-    """Give what the test gives, once that is true."""
-    deadline = time.monotonic() + seconds
-    while not (found := test()):
-        assert time.monotonic() < deadline, f"{what}: not after {seconds:g} s"
-        time.sleep(0.5)
-    return found
 
 
 class Schedule:
@@ -72,7 +65,7 @@ def test_every_minute(snoopy: Any, shop: Any, schedule: Any, tmp_path: Path) -> 
         assert shop.talk({server: 3}) == {server: {"succeeded": 3}}
         return len(schedule.points()) >= 2
 
-    until("two runs are reported", two_are_reported, 150)
+    eventually("two runs are reported", two_are_reported, 150)
     assert snoopy("cron", "pause", name).returncode == 0
     points = schedule.points()
     assert {point["campaign"] for point in points} <= schedule.runs()
@@ -103,7 +96,7 @@ def test_every_minute(snoopy: Any, shop: Any, schedule: Any, tmp_path: Path) -> 
     assert " active " in listed(snoopy, name)
     deleted = snoopy("cron", "delete", name)
     assert deleted.returncode == 0, deleted.stderr
-    until("nothing is left", lambda: not schedule.left())
+    eventually("nothing is left", lambda: not schedule.left())
     assert first["campaign"] in snoopy("cron", "runs", name).stdout
 
 
@@ -114,8 +107,8 @@ def test_a_run_is_stopped_and_reported_before_its_schedule_is_deleted(
     choice = ("--namespaces", shop.namespace, "--selector", "part=shop", "--duration", "10m")
     created = snoopy("cron", "create", name, "--schedule", "@every 2s", *choice)
     assert created.returncode == 0, created.stderr
-    (run,) = until("a run started", schedule.runs)
-    until("its targets are resolved", lambda: schedule.keys(f"reports/{NAMESPACE}/{run}/plan.json"))
+    (run,) = eventually("a run started", schedule.runs)
+    eventually("its targets are resolved", lambda: schedule.keys(f"reports/{NAMESPACE}/{run}/plan.json"))
     snoopy.listening(run)
     server = f"{shop.addresses()['web']}:8080"
     assert shop.talk({server: 7}) == {server: {"succeeded": 7}}
@@ -128,4 +121,4 @@ def test_a_run_is_stopped_and_reported_before_its_schedule_is_deleted(
     attempts = [pair["connections"]["attempts"] for pair in report["pairs"] if pair["protocol"] == "tcp"]
     assert sum(attempts) == 7
     assert [point["campaign"] for point in schedule.points()] == [run]
-    until("nothing is left", lambda: not schedule.left(), 90)
+    eventually("nothing is left", lambda: not schedule.left(), 90)

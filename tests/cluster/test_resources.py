@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from analysis.timestamps import nanoseconds
+from tests.waiting import eventually
 from workflows.progress import read_records
 
 HERE = Path(__file__).parent
@@ -20,21 +21,12 @@ NAMESPACE, TELCO = "snoopy-operator", "cnf-telco"
 CRON = "workflows.argoproj.io/cron-workflow"
 
 
-def until(what: str, test: Callable[[], Any], seconds: float = 90) -> Any:
-    """Give what the test gives, once that is true."""
-    deadline = time.monotonic() + seconds
-    while not (found := test()):
-        assert time.monotonic() < deadline, f"{what}: not after {seconds:g} s"
-        time.sleep(0.5)
-    return found
-
-
 @pytest.fixture(scope="module")
 def telco(kubectl: Any, installation: Any) -> Iterator[dict[str, dict[str, Any]]]:
     """The pods of telco.yaml as the API has them, by name, once both are pinging."""
     with installation.pods(HERE / "telco.yaml", TELCO):
         pinging = lambda: all("ttl=" in kubectl("logs", "-n", TELCO, pod, "--tail=5") for pod in ("one", "two"))  # noqa: E731
-        until("the pods ping each other", pinging)
+        eventually("the pods ping each other", pinging)
         yield {pod["metadata"]["name"]: pod for pod in kubectl.items("pods", "-n", TELCO)}
 
 
@@ -58,7 +50,7 @@ class Resource:
 
     def wait(self, kind: str, seconds: float = 90) -> dict[str, Any]:
         """Wait until a condition holds, and give the status."""
-        until(f"{kind} holds: {self.names}", lambda: self.condition(kind)["status"] == "True", seconds)
+        eventually(f"{kind} holds: {self.names}", lambda: self.condition(kind)["status"] == "True", seconds)
         return self.status
 
     def workflows(self) -> list[dict[str, Any]]:
@@ -148,7 +140,7 @@ def test_a_snoopyjob_and_a_data_endpoint(installation: Any, telco: Any, applied:
         keys = set(bucket.keys(status["prefix"])) - before
         return len({key.split("/")[3] for key in keys}) == 2
 
-    until("each pod's capture is at the endpoint", arrived)
+    eventually("each pod's capture is at the endpoint", arrived)
     at_endpoint = kept(bucket, sorted(set(bucket.keys(status["prefix"])) - before), tmp_path)
     in_store = kept(bucket, bucket.keys(f"pcaps/{NAMESPACE}/{campaign['workflow']}/"), tmp_path)
     for pod, other in (("one", "two"), ("two", "one")):
@@ -176,7 +168,7 @@ def test_a_tools_text_is_in_the_log_in_the_store_and_at_the_endpoint(
         keys = bucket.keys(f"data/{NAMESPACE}/snoopy-data-svc/")
         return any(address in bucket.get(key) for key in keys if key.endswith(".txt"))
 
-    until("the text is at the endpoint", arrived)
+    eventually("the text is at the endpoint", arrived)
 
 
 @pytest.fixture
@@ -209,15 +201,15 @@ def test_a_data_endpoint_that_wants_certificates(installation: Any, applied: Any
     where = {"dataServiceIP": f"snoopy-tls.{NAMESPACE}.svc", "dataServicePort": "51001", "dataServiceTLS": True}
     status = applied("snoopyjob-capture", timer="3s", **where).wait("Complete")
     assert status["targets"] == {"planned": 2, "captured": 2, "failed": 0}
-    until("both captures are there", lambda: len(installation.bucket.keys(prefix)) >= 2)
+    eventually("both captures are there", lambda: len(installation.bucket.keys(prefix)) >= 2)
 
 
 @pytest.mark.usefixtures("telco")
 def test_a_schedule_of_a_minute_runs_twice_and_is_paused(kubectl: Any, installation: Any, applied: Any) -> None:
     job = applied("snoopyjob-capture", schedule="* * * * *", timer="3s", dataServiceIP=None, dataServicePort=None)
-    name = until("it is scheduled", lambda: job.status.get("cronJobList"))[0]
+    name = eventually("it is scheduled", lambda: job.status.get("cronJobList"))[0]
     ended = lambda: [each for each in job.workflows() if each["status"].get("phase") == "Succeeded"]  # noqa: E731
-    until("two runs have ended", lambda: len(ended()) >= 2, 180)
+    eventually("two runs have ended", lambda: len(ended()) >= 2, 180)
     status = job.status
     assert status["conditions"]
     assert job.condition("Complete")["status"] == "True"
@@ -228,7 +220,7 @@ def test_a_schedule_of_a_minute_runs_twice_and_is_paused(kubectl: Any, installat
             if record.listening and record.ended:
                 assert (nanoseconds(record.ended) - nanoseconds(record.listening)) / 1e9 < 10, "the timer ended it"
     job.apply(suspend=True)
-    until("it is paused", lambda: job.status["phase"] == "Paused")
+    eventually("it is paused", lambda: job.status["phase"] == "Paused")
     assert kubectl.get("cronworkflow", name, "-n", NAMESPACE)["spec"]["suspend"] is True  # test_cron waits for that
 
 
@@ -238,7 +230,7 @@ def test_deleted_in_mid_run_what_was_captured_is_kept_and_reported(
 ) -> None:
     resource = applied("tcpdump", packetCount=1_000_000, duration="10m")
     name = resource.wait("Running")["workflow"]
-    until("both are listened to", lambda: resource.status["targets"]["planned"] == 2)
+    eventually("both are listened to", lambda: resource.status["targets"]["planned"] == 2)
     snoopy.listening(name)
     time.sleep(3)
     kubectl("delete", *resource.names, "--timeout=120s")
@@ -252,8 +244,8 @@ def test_another_specification_stops_what_runs_and_follows_it(applied: Any) -> N
     resource = applied("tcpdump", packetCount=1_000_000, duration="10m")
     first = resource.wait("Running")["workflow"]
     resource.apply(packetCount=5, duration="30s")
-    until("the second has run", lambda: resource.status["observedGeneration"] == 2)
-    until("and is reported", lambda: resource.condition("Complete")["status"] == "True")
+    eventually("the second has run", lambda: resource.status["observedGeneration"] == 2)
+    eventually("and is reported", lambda: resource.condition("Complete")["status"] == "True")
     assert resource.status["workflow"] != first
     phases = {each["metadata"]["name"]: each["status"]["phase"] for each in resource.workflows()}
     assert len(phases) == 2

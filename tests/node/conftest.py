@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.waiting import eventually
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
@@ -30,6 +32,16 @@ class Host:
 
     def start(self, *command: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(["ip", "netns", "exec", self.name, *command], stdout=subprocess.DEVNULL)
+
+    def serve(self, port: int, *command: str) -> subprocess.Popen[bytes]:
+        """Start a server, and wait until it listens."""
+        process = self.start(*command)
+        self.listens(port)
+        return process
+
+    def listens(self, port: int) -> None:
+        """Wait until somebody listens on a TCP port."""
+        eventually(f"port {port} is served", lambda: self.run("ss", "-Hltn", f"sport = :{port}").stdout)
 
 
 @pytest.fixture

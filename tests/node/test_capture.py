@@ -156,7 +156,7 @@ def test_a_pod_that_goes_leaves_what_it_had(tmp_path: Path, hosts: Any, monkeypa
     monkeypatch.setattr(NetworkNamespace, "alive", lambda _: there.is_set())
     with Run(tmp_path, server, duration="1h") as run:
         ping(client, server.address, 5)
-        time.sleep(1.2)  # the kernel hands packets over within a second; a pod takes longer to end
+        time.sleep(2)  # the kernel hands packets over within a second; a pod takes longer to end
         server.run("ip", "link", "del", "eth0")
         there.clear()
     (record,) = run.records
@@ -214,8 +214,7 @@ def test_a_store_that_stays_away_is_said(tmp_path: Path, hosts: Any, monkeypatch
 
 def test_iperf3_runs_beside_the_capture(tmp_path: Path, hosts: Any) -> None:
     client, server = hosts
-    listener = server.start("iperf3", "-s", "-1")
-    time.sleep(0.3)
+    listener = server.serve(5201, "iperf3", "-s", "-1")
     arguments = f"-c {server.address} -t 1 -b 8M"
     with Run(
         tmp_path, client, duration="3s", tool="tcpdump+iperf3", arguments=arguments, filter="tcp port 5201"
@@ -248,7 +247,7 @@ def test_an_iperf3_server_keeps_the_results_of_every_client(tmp_path: Path, host
     client, server = hosts
     asked = {"tool": "iperf3", "arguments": "-s", "filter": "", "duration": "6s"}
     with Run(tmp_path, server, **asked) as run:
-        time.sleep(0.5)
+        server.listens(5201)
         for _ in range(2):
             client.run("iperf3", "-c", server.address, "-t", "1", "-b", "1M", "--connect-timeout", "3000")
     (record,) = run.records

@@ -18,6 +18,7 @@ import pytest
 
 from tests.steps.serving import Server
 from tests.store import Store
+from tests.waiting import eventually
 
 PODTRACER = [sys.executable, "-m", "steps.podtracer"]
 UID = str(uuid.uuid4())
@@ -36,13 +37,6 @@ def start(tool: str, arguments: str, *words: Any, **options: Any) -> subprocess.
 
 def uploading(store: Store) -> dict[str, str]:
     return {**os.environ, "SNOOPY_UPLOAD": store.policy}
-
-
-def wait_for(what: Any) -> None:
-    deadline = time.monotonic() + 10
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -78,9 +72,12 @@ def pod(hosts: Any) -> Any:
 )
 def test_every_tool_runs_in_the_pods_network(pod: Any, tool: str, arguments: str, said: str) -> None:
     client, server = pod
-    listeners = [server.start("iperf3", "-s"), client.start("iperf3", "-s"), client.start("iperf", "-s")]
+    listeners = [
+        server.serve(5201, "iperf3", "-s"),
+        client.serve(5201, "iperf3", "-s"),
+        client.serve(5001, "iperf", "-s"),
+    ]
     try:
-        time.sleep(0.3)
         done = podtracer("run", tool, "-a", arguments, *POD)
     finally:
         for listener in listeners:
@@ -132,7 +129,7 @@ def test_what_a_tool_says_is_everywhere_at_once_while_it_runs(tmp_path: Path, st
         assert tracer.stdout
         lines = [tracer.stdout.readline() for _ in range(3)]
         assert b"icmp_seq=2" in lines[2]
-        wait_for(lambda: (tmp_path / "out.txt").read_bytes().startswith(b"".join(lines)))
+        eventually("the file has them", lambda: (tmp_path / "out.txt").read_bytes().startswith(b"".join(lines)))
         assert tracer.poll() is None
         tracer.send_signal(signal.SIGINT)
         whole = b"".join([*lines, tracer.stdout.read()])
@@ -186,13 +183,13 @@ def test_packets_are_uploaded_as_captures_of_their_own_while_the_tool_runs(pod: 
     words = ("--upload", "pcaps/ns/run/shop_web_0/")
     with (
         start("tcpdump", "-ni eth0 -B 65536 -w - tcp", *words, env=uploading(store)) as tracer,
-        server.start("iperf3", "-s", "-1") as listener,
+        server.serve(5201, "iperf3", "-s", "-1") as listener,
     ):
         assert tracer.stderr
         assert b"listening on eth0" in tracer.stderr.readline()
         client.run("iperf3", "-c", server.address, "-n", "20M", "-b", "400M")
         listener.wait()
-        wait_for(lambda: len(store.objects) >= 2)
+        eventually("two pieces are stored", lambda: len(store.objects) >= 2)
         assert tracer.poll() is None
         time.sleep(1.2)
         tracer.terminate()
@@ -208,7 +205,7 @@ def test_packets_are_uploaded_as_captures_of_their_own_while_the_tool_runs(pod: 
 
 def test_whoever_reads_slowly_slows_the_reading_and_gets_everything(pod: Any) -> None:
     client, server = pod
-    with start("tcpdump", "-i eth0 -B 131072 -w - tcp") as tracer, server.start("iperf3", "-s", "-1") as listener:
+    with start("tcpdump", "-i eth0 -B 131072 -w - tcp") as tracer, server.serve(5201, "iperf3", "-s", "-1") as listener:
         assert tracer.stderr
         assert tracer.stdout
         tracer.stderr.readline()

@@ -6,10 +6,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
+
+from tests.waiting import eventually
 
 #: The command, on a directory as the object store; `PATCH` changes what would take a test too long.
 RUN = """
@@ -26,14 +27,6 @@ endpoint.main()
 PREFIX = "data/snoopy-operator/snoopy-data-svc"
 
 
-def until(holds: Callable[[], Any], what: str = "what was waited for", seconds: float = 20) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (value := holds()):
-        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
-        time.sleep(0.02)
-    return value
-
-
 class Server:
     """`python -m steps.endpoint`; a second one on the same directory finds the first one's spool and store."""
 
@@ -45,7 +38,7 @@ class Server:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", RUN, self.store, patch, *options], stdout=log, stderr=subprocess.STDOUT
             )
-        until(lambda: self.process.poll() is not None or "listening on port" in self.log, "listening")
+        eventually("it listens", lambda: self.process.poll() is not None or "listening on port" in self.log)
         self.port = self._number("listening on port ")
         self.metrics = self._number("metrics on port ")
 

@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 from steps import endpoint, outbox, wire
 from steps.session import Session
 from steps.uploads import Directory
-from tests.steps.serving import HEADER, Relay, Server, packets, records, tcpdump, until, whole
+from tests.steps.serving import HEADER, Relay, Server, packets, records, tcpdump, whole
+from tests.waiting import eventually
 
 PROTO = Path(wire.__file__).with_name("endpoint.proto")
 
@@ -189,21 +190,30 @@ def test_a_server_that_is_killed_between_two_chunks_keeps_each_byte_once(
     assert [path.read_bytes() for path in closed] == [HEADER + records(2), HEADER + records(1)]
 
 
-def test_chunks_are_stored_when_they_are_large_old_or_the_last(tmp_path: Path, old_client: Any) -> None:
-    with Server(tmp_path, "--idle", "4s", patch="session.SIZE, session.AGE = 50_000, 2") as server:
+@pytest.mark.parametrize(
+    ("because", "idle", "patch"),
+    [
+        ("it is large", "1h", "session.SIZE, session.AGE = 50_000, 1000"),
+        ("it is old", "1h", "session.AGE = 1"),
+        ("its session is silent", "1s", "session.AGE = 1000"),
+    ],
+)
+def test_a_chunk_is_stored_while_the_stream_goes_on(
+    tmp_path: Path, old_client: Any, because: str, idle: str, patch: str
+) -> None:
+    with Server(tmp_path, "--idle", idle, patch=patch) as server:
         write = old_client(server.address)
         write(HEADER + records(60))
-        (folder,) = until(lambda: server.folders("~127.0.0.1_web"), "a large chunk", 1.5)
-        until((folder / "000001.pcap").exists)
-        write(records(1))
-        until((folder / "000002.pcap").exists, "an old chunk", 3.5)
-        assert "ended" not in server.log
-        until(lambda: "ended with 62000 bytes" in server.log, "the end of a silent session")
+        (folder,) = eventually(because, lambda: server.folders("~127.0.0.1_web"))
+        eventually("the chunk is stored", (folder / "000001.pcap").exists)
+        if because == "its session is silent":
+            eventually("its end", lambda: "ended with 60984 bytes" in server.log)
+        else:
+            assert "ended" not in server.log
         write(records(2) + records(1)[:500])  # and it goes on where it was
         write(records(1)[500:])
         assert server.stop() == 0
-    assert "goes on after 62000 bytes" in server.log
-    assert whole(folder) == HEADER + records(60) + records(1) + records(2) + records(1)
+    assert whole(folder) == HEADER + records(60) + records(2) + records(1)
 
 
 def test_a_stream_has_its_limit(tmp_path: Path, old_client: Any, generated: Any) -> None:
@@ -248,7 +258,7 @@ def test_streams_at_a_time_have_a_limit(tmp_path: Path, generated: Any, old_clie
         assert code(error) == "RESOURCE_EXHAUSTED"
         over.set()
         list(answers)
-        until(lambda: is_taken(old_client(server.address)))
+        eventually("it takes more", lambda: is_taken(old_client(server.address)))
 
 
 def test_a_stream_that_is_silent_leaves_its_place_to_others(tmp_path: Path, generated: Any, old_client: Any) -> None:
@@ -259,12 +269,12 @@ def test_a_stream_that_is_silent_leaves_its_place_to_others(tmp_path: Path, gene
         yield messages.PodData(name="web", data=b"data")
         over.wait()
 
-    patch = "from steps import streams; endpoint.STREAMS, streams.SILENCE = 1, 0.5"
+    patch = "from steps import streams; endpoint.STREAMS, streams.SILENCE = 1, 3"
     with Server(tmp_path, patch=patch) as server, grpc.insecure_channel(server.address) as channel:
         answers = stubs.DataEndpointStub(channel).ExportPodData(silently(), timeout=20)
         next(answers)
         assert not is_taken(old_client(server.address))
-        with pytest.raises(grpc.RpcError, match=r"the stream was silent for 0.5 seconds: begin another") as error:
+        with pytest.raises(grpc.RpcError, match=r"the stream was silent for 3 seconds: begin another") as error:
             next(answers)
         assert code(error) == "ABORTED"
         over.set()
@@ -300,15 +310,22 @@ def test_a_spool_that_cannot_be_written_is_said_and_what_was_held_still_is(tmp_p
     assert whole(folder) == HEADER + records(20) + records(3)
 
 
-def test_sessions_are_forgotten_but_not_what_they_held(tmp_path: Path, old_client: Any) -> None:
-    with Server(tmp_path, "--idle", "3s", patch="received.SESSIONS, received.MEMORY = 2, 4") as server:
+@pytest.mark.parametrize(("sessions", "memory", "forgotten"), [(2, 1000, 1), (1000, 2, 3)])
+def test_sessions_are_forgotten_but_not_what_they_held(
+    tmp_path: Path, old_client: Any, sessions: int, memory: int, forgotten: int
+) -> None:
+    patch = f"received.SESSIONS, received.MEMORY = {sessions}, {memory}"
+    with Server(tmp_path, "--idle", "1h", patch=patch) as server:
         for number in range(3):
             old_client(server.address, f"web-{number}")(HEADER + records(number))
-        until(lambda: server.folders("~127.0.0.1_web-0"), "the most silent of too many", 2)
-        until(lambda: not list(server.spool.iterdir()), "an empty spool")
-        for number in range(3):
+        left = 3 - forgotten
+        eventually("the most silent are forgotten", lambda: len(list(server.spool.glob("*/*/*"))) == left)
+        for number in range(forgotten):
             (folder,) = server.folders(f"~127.0.0.1_web-{number}")
             assert packets(folder / "000001.pcap") == number
+        assert server.stop() == 0
+    folders = [folder for number in range(3) for folder in server.folders(f"~127.0.0.1_web-{number}")]
+    assert [packets(folder / "000001.pcap") for folder in folders] == [0, 1, 2]
 
 
 def test_nobody_writes_into_the_session_of_a_client_that_says_no_names(tmp_path: Path, generated: Any) -> None:
@@ -415,7 +432,7 @@ store.put = unwilling
 """
     with Server(tmp_path, patch=patch) as server:
         old_client(server.address)(HEADER + records(4))
-        (folder,) = until(lambda: server.folders("~127.0.0.1_web"))
+        (folder,) = eventually("it is begun", lambda: server.folders("~127.0.0.1_web"))
         assert packets(folder / "000001.pcap") == 4
         assert server.log.count("answered 503: SlowDown; it is kept, and offered again") == 1
         assert b"snoopy_endpoint_upload_failures_total 3.0" in metrics(server)
@@ -434,10 +451,10 @@ def test_a_file_that_cannot_be_read_or_removed_is_tried_again_and_holds_up_no_ot
     for path in paths:
         path.mkdir()  # which can be neither read nor unlinked
         waiting.add(path)
-    until(lambda: "Is a directory" in caplog.text)
+    eventually("it says why", lambda: "Is a directory" in caplog.text)
     (tmp_path / "good.txt").write_text("good")
     waiting.add(tmp_path / "good.txt")
-    until((tmp_path / "store/good.txt").exists)
+    eventually("it is stored", (tmp_path / "store/good.txt").exists)
     for number, path in enumerate(paths):
         path.rmdir()
         if number:
@@ -457,8 +474,8 @@ def test_what_could_not_be_stored_in_time_is_stored_by_the_next_server(tmp_path:
         assert server.stop() == 1
     assert f"endpoint: 1 files could not be stored in time, and are in {server.spool}" in server.log
     with Server(tmp_path) as server:
-        (folder,) = until(lambda: server.folders("~127.0.0.1_web"))
-        until((folder / "000001.pcap").exists)
+        (folder,) = eventually("it is begun", lambda: server.folders("~127.0.0.1_web"))
+        eventually("a chunk is closed", (folder / "000001.pcap").exists)
         assert server.stop() == 0
     assert packets(folder / "000001.pcap") == 4
 
@@ -469,8 +486,8 @@ def test_what_a_killed_server_held_is_stored_by_the_next_one(tmp_path: Path, old
         server.kill()
     assert not server.store.exists()
     with Server(tmp_path) as server:
-        (folder,) = until(lambda: server.folders("~127.0.0.1_web"))
-        until((folder / "000001.pcap").exists)
+        (folder,) = eventually("it is begun", lambda: server.folders("~127.0.0.1_web"))
+        eventually("a chunk is closed", (folder / "000001.pcap").exists)
     assert packets(folder / "000001.pcap") == 4
 
 

@@ -16,7 +16,8 @@ import pytest
 from steps import wire
 from steps.export import Export, Exported
 from steps.uploads import Directory, UploadError
-from tests.steps.serving import HEADER, Relay, Server, packets, records, until, whole
+from tests.steps.serving import HEADER, Relay, Server, packets, records, whole
+from tests.waiting import eventually
 
 PACKETS = 20_000  # in 20 MB
 
@@ -94,12 +95,12 @@ def test_a_server_that_is_killed_in_mid_stream_goes_on_where_it_was(tmp_path: Pa
         web.put(sent)
         with ThreadPoolExecutor(1) as sending:
             put = sending.submit(web.put, records(PACKETS, mark=b"more"))
-            until(lambda: spooled(server) > 25_000_000)
+            eventually("it waits for the store", lambda: spooled(server) > 25_000_000)
             server.kill()
         assert isinstance(put.exception(), UploadError)
         assert spooled(server) < 40_000_000
     with Server(tmp_path, port=server.port) as server:
-        until(lambda: stored(web, records(PACKETS, mark=b"more")))
+        eventually("all is stored", lambda: stored(web, records(PACKETS, mark=b"more")))
         web.put(records(3))
         assert server.stop() == 0
     (folder,) = server.folders("shop_web")
@@ -111,7 +112,7 @@ def test_a_server_that_is_stopped_takes_what_is_on_its_way(tmp_path: Path, expor
         web = exporting(server.address)
         with ThreadPoolExecutor(1) as sending:
             put = sending.submit(web.put, HEADER + records(PACKETS))
-            until(lambda: spooled(server) > 5_000_000)
+            eventually("it waits for the store", lambda: spooled(server) > 5_000_000)
             assert server.stop() == 0
         put.result()
     (folder,) = server.folders("shop_web")
@@ -140,7 +141,7 @@ def test_a_server_that_lost_everything_gets_a_readable_capture_again(tmp_path: P
         assert server.stop() == 0
     with Server(tmp_path, port=server.port, spool="another") as server:
         for data in (records(1)[500:] + records(3), records(2)):
-            until(lambda data=data: stored(web, data))
+            eventually("all is stored", lambda data=data: stored(web, data))
         log.put(b"two ")
         log.put(b"three")
         assert server.stop() == 0
@@ -271,7 +272,7 @@ def test_a_captures_files_are_one_stream(tmp_path: Path, plain: Plain, exported:
 @pytest.mark.parametrize("name", ["000001.txt", "iperf3.json"])
 def test_other_output_is_exported_as_it_is(tmp_path: Path, plain: Plain, exported: Any, name: str) -> None:
     exported(Store(tmp_path), plain.address).put(f"run/ping/{name}", b"output")
-    until(lambda: plain.data == b"output")
+    eventually("it came", lambda: plain.data == b"output")
 
 
 def test_what_an_endpoint_refuses_is_stored_at_once_and_offered_again_in_order(

@@ -41,7 +41,7 @@ def test_what_is_no_host(host: str) -> None:
 
 def test_a_store_that_comes_back_gets_everything(tmp_path: Path, store: Store) -> None:
     store.answers = [(403, b"")] * 2
-    to = outputs.to_store("a/b", store.policy, tmp_path / "spool", pcap=False)
+    to = outputs.to_store("a/b", store.policy, tmp_path / "spool", threading.Event(), pcap=False)
     to.write(b"text")
     assert store.objects == {}
     to.close()
@@ -54,7 +54,7 @@ def test_a_store_that_stays_away_is_given_up_once(
     monkeypatch.setattr("steps.outputs.PATIENCE", 2)
     monkeypatch.setattr("steps.outputs.PIECE", 4)
     store.answers = [(403, b"")] * 1000
-    to = outputs.to_store("a/b/", store.policy, tmp_path / "spool", pcap=False)
+    to = outputs.to_store("a/b/", store.policy, tmp_path / "spool", threading.Event(), pcap=False)
     with pytest.raises(OutputError, match=r"^a/b/000001.txt: the object store answered 403: no reason given$"):
         to.write(b"texts")
     begun = time.monotonic()
@@ -65,19 +65,19 @@ def test_a_store_that_stays_away_is_given_up_once(
 @pytest.mark.parametrize("policy", [None, "", "{}", "[]", '{"url": 1}', "secret"])
 def test_a_policy_that_is_none_is_not_shown(tmp_path: Path, policy: str | None) -> None:
     with pytest.raises(InvalidInputError) as error:
-        outputs.to_store("a/b", policy, tmp_path / "spool", pcap=False)
+        outputs.to_store("a/b", policy, tmp_path / "spool", threading.Event(), pcap=False)
     assert str(error.value) == "upload: 'a/b': $SNOOPY_UPLOAD holds no presigned policy"
 
 
 def test_what_is_no_pcap_is_said(tmp_path: Path, store: Store) -> None:
-    to = outputs.to_store("a/b", store.policy, tmp_path / "spool", pcap=True)
+    to = outputs.to_store("a/b", store.policy, tmp_path / "spool", threading.Event(), pcap=True)
     with pytest.raises(OutputError, match=r"^the object store's pieces could not be made: the stream begins with"):
         to.write(b"IP 10.0.0.1 > 10.0.0.2: ICMP echo request")
 
 
 def test_an_endpoint_that_comes_back_gets_everything_once(tmp_path: Path) -> None:
     with Server(tmp_path) as server:
-        to = outputs.to_endpoint(server.address, "shop", "web")
+        to = outputs.to_endpoint(server.address, "shop", "web", threading.Event())
         to.write(b"before\n")
         server.kill()
         with_it = threading.Thread(target=to.write, args=(b"after\n",))
@@ -95,13 +95,13 @@ def test_an_endpoint_that_comes_back_gets_everything_once(tmp_path: Path) -> Non
 def test_an_endpoint_that_is_not_there_is_noticed_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("steps.outputs.REACHED", 0.2)
     with pytest.raises(OutputError, match=r"^the data endpoint 127.0.0.1:1 cannot be reached$"):
-        outputs.to_endpoint("127.0.0.1:1", "shop", "web")
+        outputs.to_endpoint("127.0.0.1:1", "shop", "web", threading.Event())
 
 
 def test_an_endpoint_that_goes_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("steps.outputs.PATIENCE", 1)
     monkeypatch.setattr(Export, "check", lambda *_: None)  # it was there
-    to = outputs.to_endpoint("127.0.0.1:1", "shop", "web")
+    to = outputs.to_endpoint("127.0.0.1:1", "shop", "web", threading.Event())
     with pytest.raises(OutputError, match=r"^the data endpoint 127.0.0.1:1 did not take it: UNAVAILABLE"):
         to.write(b"text")
     to.write(b"")
