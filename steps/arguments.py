@@ -18,7 +18,7 @@ class NotAllowedError(ValueError):
 class Tool(ABC):
     """A program, the arguments it always gets, what it runs through, and the signal on which it says its last words.
 
-    `never` goes on after "it may be told nothing that".
+    `never` goes on after "it may only be told what never".
     """
 
     program: str

@@ -258,13 +258,14 @@ def campaign_input(values: Mapping[str, Any]) -> CampaignInput:
 
 
 def _sentence(detail: dict[str, Any]) -> str:
-    field = ".".join(str(part) for part in detail["loc"])
+    field = ".".join(part for part in detail["loc"] if isinstance(part, str))  # without the number of a list's item
     message = _allowed(detail) or detail["msg"].removeprefix("Value error, ").replace("Input should", "it should")
     if not field:
         return message
     if detail["type"] == "extra_forbidden":
         return f"{field}: no such field; the fields are {', '.join(CampaignInput.model_fields)}"
-    return f"{field}: {detail['input']!r}: {message}"
+    value = detail["input"]
+    return f"{field}: {(','.join(map(str, value)) if isinstance(value, list) else value)!r}: {message}"
 
 
 def _allowed(detail: dict[str, Any]) -> str:

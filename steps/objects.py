@@ -14,7 +14,7 @@ import urllib3
 import yaml
 from minio import Minio
 from minio.datatypes import PostPolicy
-from minio.error import MinioException, S3Error
+from minio.error import InvalidResponseError, MinioException, S3Error
 from minio.helpers import check_bucket_name
 from urllib3.util import Retry, Timeout
 
@@ -51,7 +51,7 @@ class Repository:
         patient = urllib3.PoolManager(
             maxsize=10,
             timeout=Timeout(connect=5, read=60),
-            retries=Retry(total=2, backoff_factor=0.3, status_forcelist=(502, 503)),
+            retries=Retry(total=2, backoff_factor=0.3, status_forcelist=(502, 503), raise_on_status=False),
         )
         try:
             check_bucket_name(self.bucket)
@@ -173,7 +173,12 @@ class Bucket:
             yield
         except S3Error as error:
             raise ObjectStoreError(self._sentence(error.code or "no code")) from None
-        except (urllib3.exceptions.HTTPError, MinioException, ParseError, OSError) as error:
+        except (InvalidResponseError, ParseError) as error:
+            what, _, _ = str(error).partition(", Content-Type")
+            raise ObjectStoreError(
+                f"the object store at {self.where.endpoint} did not answer as S3 does: {what}"
+            ) from None
+        except (urllib3.exceptions.HTTPError, MinioException, OSError) as error:
             raise ObjectStoreError(
                 f"the object store at {self.where.endpoint} cannot be reached: {_reason(error)}"
             ) from None

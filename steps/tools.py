@@ -169,7 +169,7 @@ def _read(tool: Tool, arguments: str) -> tuple[list[str], dict[str, str]]:
         return words, tool.read(words)
     except NotAllowedError as error:
         raise InvalidInputError(
-            f"arguments: {arguments!r}: {error}; {tool.program} may be told nothing that {tool.never}"
+            f"arguments: {arguments!r}: {error}; {tool.program} may only be told what never {tool.never}"
         ) from None
 
 

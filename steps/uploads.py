@@ -15,7 +15,13 @@ from urllib3.util import Retry, Timeout
 from steps.plan import CaptureRecord
 
 #: Few and fast: a capture keeps what was not taken, and offers it again.
-RETRIES = Retry(total=2, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504), allowed_methods=None)
+RETRIES = Retry(
+    total=2,
+    backoff_factor=0.5,
+    status_forcelist=(429, 500, 502, 503, 504),
+    allowed_methods=None,
+    raise_on_status=False,  # what the store says in the end is the reason
+)
 TIMEOUT = Timeout(connect=3, read=20)
 #: How long after its end a capture offers what was not taken, in seconds; and when it is stopped.
 PATIENCE, LAST_PATIENCE = 120, 15

@@ -1,4 +1,4 @@
-"""An object store that takes S3's browser-based uploads, and refuses them when a test wants it to."""
+"""An object store that takes S3's browser-based uploads, and answers what a test wants it to."""
 
 import json
 import threading
@@ -23,6 +23,9 @@ class Store(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: Store
 
+    def do_GET(self) -> None:
+        self._answer(*(self.server.answers.pop(0) if self.server.answers else (404, b"")))
+
     def do_POST(self) -> None:
         form = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.received.append(form)
@@ -30,7 +33,11 @@ class _Handler(BaseHTTPRequestHandler):
         if status == 204:
             fields = self._fields(form)
             self.server.objects[fields[b"key"].decode()] = fields[b"file"]
+        self._answer(status, body)
+
+    def _answer(self, status: int, body: bytes) -> None:
         self.send_response(status)
+        self.send_header("Content-Type", "application/xml")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

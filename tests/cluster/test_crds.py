@@ -69,6 +69,25 @@ def test_what_is_wrong(kind: str, spec: dict[str, Any], sentence: str) -> None:
     assert sentence in refused.stderr
 
 
+@pytest.mark.parametrize("kind", ["Tcpdump", "SnoopyJob", "SnoopyDataEndpoint"])
+def test_a_name_that_can_be_no_label(kind: str) -> None:
+    assert applied(resource(kind) | {"metadata": {"name": "n" * 63}}).returncode == 0
+    refused = applied(resource(kind) | {"metadata": {"name": "n" * 64}})
+    assert "metadata.name: at most 63 characters are allowed, for it becomes a label" in refused.stderr
+
+
+def test_what_a_schedules_campaigns_are_found_by_cannot_be_changed(kubectl: Any) -> None:
+    paused = {"name": "web", "schedule": "0 0 1 1 *", "suspend": True}
+    kubectl("apply", "-n", "default", "-f", "-", input=json.dumps(resource("Tcpdump", **paused)))
+    try:
+        for name in ("db", None):
+            refused = applied(resource("Tcpdump", **{**paused, "name": name}))
+            assert "name: it cannot be changed, for a schedule's campaigns are found by it" in refused.stderr
+        assert applied(resource("Tcpdump", **{**paused, "filter": "port 80"})).returncode == 0
+    finally:
+        kubectl("delete", "tcpdump", "sample", "-n", "default")
+
+
 @pytest.fixture
 def somebody(kubectl: Any) -> Iterator[str]:
     """Somebody with every right on the resources, and none on pods or Deployments."""

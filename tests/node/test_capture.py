@@ -11,10 +11,11 @@ import pytest
 
 from analysis.timestamps import nanoseconds
 from steps.campaign_input import campaign_input
-from steps.capture import capture_target
+from steps.capture import capture_target, interfaces
 from steps.namespaces import NetworkNamespace
 from steps.plan import CaptureRecord, Target
 from steps.uploads import Directory, UploadError
+from tests.waiting import eventually
 
 TARGET = Target(namespace="shop", pod="server", uid="0123456789", node="here")
 
@@ -58,9 +59,10 @@ class Run:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        deadline = time.monotonic() + 5
-        while not list(self.root.rglob("capture.json")) and time.monotonic() < deadline:
-            time.sleep(0.02)
+        begun = len(interfaces(self._asked)) or 1
+        eventually(
+            "it began", lambda: len(list(self.root.rglob("capture.json"))) >= begun or not self._thread.is_alive()
+        )
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -85,7 +87,7 @@ def test_what_crosses_the_interface_is_stored_with_a_record(tmp_path: Path, host
 
 def test_loopback_is_a_second_capture(tmp_path: Path, hosts: Any) -> None:
     client, server = hosts
-    with Run(tmp_path, server, duration="1s", loopback="true") as run:
+    with Run(tmp_path, server, duration="2s", loopback="true") as run:
         ping(client, server.address, 2)
         ping(server, "127.0.0.1", 3)
     assert [(record.interface, record.packets) for record in run.records] == [("eth0", 4), ("lo", 6)]
@@ -147,6 +149,20 @@ def test_an_interface_that_does_not_exist_is_the_reason(tmp_path: Path, hosts: A
     (record,) = run.records
     assert record.outcome == "capture_failed"
     assert "eth7: No such device exists" in record.reason
+
+
+def test_a_tcpdump_that_does_not_listen_is_given_up(
+    tmp_path: Path, hosts: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("steps.interface.LISTENS", 1)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/tcpdump").write_text("#!/bin/sh\nexec sleep 60\n")
+    (tmp_path / "bin/tcpdump").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    with Run(tmp_path, hosts[1], duration="1h") as run:
+        pass
+    (record,) = run.records
+    assert (record.outcome, record.reason) == ("capture_failed", "tcpdump did not listen within 1 seconds")
 
 
 def test_a_pod_that_goes_leaves_what_it_had(tmp_path: Path, hosts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,3 +269,27 @@ def test_an_iperf3_server_keeps_the_results_of_every_client(tmp_path: Path, host
     (record,) = run.records
     assert (record.outcome, record.reason) == ("captured", "its time was over")
     assert run.path("iperf3.json", "iperf3").read_text().count('"sum_received"') == 2
+
+
+def test_iperf3_is_held_to_the_campaigns_bytes(tmp_path: Path, hosts: Any) -> None:
+    client, server = hosts
+    asked = {"tool": "iperf3", "arguments": "-s", "filter": "", "duration": "1h", "bytes": "2048"}
+    with Run(tmp_path, server, **asked) as run:
+        server.listens(5201)
+        client.run("iperf3", "-c", server.address, "-t", "1", "-b", "1M")
+    (record,) = run.records
+    assert record.reason == "iperf3 measured nothing: it reached its limit of 2KiB"
+    assert run.path("iperf3.json", "iperf3").stat().st_size == record.files[0].bytes == 2048
+
+
+def test_an_iperf3_that_does_not_end_is_made_to(tmp_path: Path, hosts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("steps.toolrun.GRACE", 0.5)
+    (tmp_path / "bin").mkdir()
+    stubborn = tmp_path / "bin/iperf3"
+    stubborn.write_text("#!/bin/sh\ntrap '' TERM INT\nwhile :; do read nothing </dev/zero; done\n")
+    stubborn.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    with Run(tmp_path, hosts[1], tool="iperf3", arguments="-s", filter="", duration="500ms") as run:
+        pass
+    (record,) = run.records
+    assert (record.exit_code, record.reason) == (-9, "iperf3 measured nothing: its time was over")

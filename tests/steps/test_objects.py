@@ -3,6 +3,7 @@
 import pytest
 
 from steps.objects import Bucket, ObjectStoreError, Repository, repository
+from tests.store import Store
 
 
 @pytest.mark.parametrize(
@@ -32,3 +33,18 @@ def test_a_store_that_is_not_there_is_said_in_the_systems_words() -> None:
     for ask in (lambda bucket: bucket.keys(""), lambda bucket: bucket.remove("key")):
         with pytest.raises(ObjectStoreError, match=r"127\.0\.0\.1:9 cannot be reached: Connection refused$"):
             ask(Bucket(where))
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "said"),
+    [
+        (503, b"<Error><Code>SlowDown</Code></Error>", "answered SlowDown"),
+        (502, b"", "did not answer as S3 does: non-XML response from server; Response code: 502"),
+        (200, b"<ListBucketResult><Name>", "did not answer as S3 does: no element found: line 1, column 24"),
+    ],
+)
+def test_what_a_store_answers_in_the_end_is_the_reason(store: Store, status: int, body: bytes, said: str) -> None:
+    store.answers = [(status, body)] * 9
+    where = Repository(f"127.0.0.1:{store.server_port}", "snoopy", "key", "not-a-secret", insecure=True)
+    with pytest.raises(ObjectStoreError, match=f"^the object store at {where.endpoint} {said}$"):
+        Bucket(where).keys("")

@@ -55,7 +55,8 @@ def test_what_is_no_duration_is_refused(text: object) -> None:
         ),
         ({"pods": "a", "destination": "endpoint"}, "destination: 'endpoint': HOST:PORT or tls://HOST:PORT is needed"),
         ({"pods": "a", "destination": "e:70000"}, "destination: 'e:70000': HOST:PORT or tls://HOST:PORT is needed"),
-        ({"owners": "pod/a"}, "owners.0: 'pod/a': KIND/NAME is needed, with one of the kinds"),
+        ({"pods": "a", "thresholds": "foo=1"}, "thresholds: 'foo=1': "),
+        ({"owners": "pod/a"}, "owners: 'pod/a': KIND/NAME is needed, with one of the kinds"),
     ],
 )
 def test_bad_input_is_one_sentence_with_field_value_and_what_is_allowed(values: dict[str, str], sentence: str) -> None:
@@ -63,6 +64,12 @@ def test_bad_input_is_one_sentence_with_field_value_and_what_is_allowed(values: 
         campaign_input(values)
     assert str(error.value).startswith(sentence)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("field", ["namespaces", "selector", "pods", "nodes", "filter", "arguments"])
+def test_what_argo_would_expand_is_refused_in_every_field(field: str) -> None:
+    with pytest.raises(InvalidInputError, match=f"^{field}: '{{{{x}}}}': neither '{{{{', which Argo would expand"):
+        campaign_input({"pods": "a", "tool": "ss", field: "{{x}}"})
 
 
 def test_a_misspelt_field_names_the_fields() -> None:

@@ -104,6 +104,8 @@ def test_resolve_shows_targets_and_reasons_and_creates_nothing(api: Any) -> None
         (["wait", "nosuch"], 3, "no campaign 'nosuch' in namespace snoopy-operator"),
         (["stop", "nosuch"], 3, "no campaign 'nosuch' in namespace snoopy-operator"),
         (["logs", "nosuch"], 3, "no campaign 'nosuch' in namespace snoopy-operator"),
+        (["fetch", "", "--out", "."], 2, "prefix: '': data/, pcaps/, reports/ or trends/ is needed"),
+        (["fetch", "/", "--out", "."], 2, "prefix: '/': data/, pcaps/, reports/ or trends/ is needed"),
         (["report", "nosuch"], 3, "no campaign 'nosuch' in namespace snoopy-operator"),
     ],
 )
