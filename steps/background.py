@@ -2,7 +2,7 @@
 
 import threading
 
-from steps.campaign_input import MIB
+from steps.fields import MIB
 from steps.outputs import Output, OutputError
 
 #: How much may wait for one output before whoever writes waits, too; and what it is given at a time; in bytes.

@@ -13,8 +13,9 @@ from typing import IO
 from analysis.outcomes import TIME_OVER
 from analysis.timestamps import rfc3339
 from steps import tcpdump
-from steps.campaign_input import CampaignInput, as_written
+from steps.campaign_input import CampaignInput
 from steps.chunks import READ, Chunk, Chunks, NotPcapError
+from steps.fields import as_written
 from steps.namespaces import NetworkNamespace
 from steps.plan import CapturedFile, CaptureRecord, Outcome, Target
 from steps.uploads import UploadError, Uploads, out_of_time, put_record

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import click
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
-from steps.campaign_input import DAY, CampaignInput, seconds
+from steps.campaign_input import CampaignInput
+from steps.fields import DAY, seconds
 
 
 class Quantity(click.ParamType[float]):

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from uuid import uuid4
 
-from steps.campaign_input import MIB, InvalidInputError, endpoint
+from steps.campaign_input import InvalidInputError
 from steps.chunks import NotPcapError
+from steps.fields import MIB, endpoint
 from steps.pieces import PcapPieces, Pieces
 from steps.uploads import PresignedPost, UploadError
 

@@ -14,7 +14,8 @@ from tempfile import TemporaryDirectory
 import click
 
 from steps import namespaces, outputs, running
-from steps.campaign_input import HIGHEST_PORT, InvalidInputError
+from steps.campaign_input import InvalidInputError
+from steps.fields import HIGHEST_PORT
 from steps.namespaces import HOST_PROC, NamespaceError
 from steps.options import DURATION
 from steps.outputs import Output, OutputError

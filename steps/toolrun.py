@@ -13,8 +13,9 @@ from pathlib import Path
 
 from analysis.outcomes import TIME_OVER
 from steps.arguments import Tool
-from steps.campaign_input import CampaignInput, as_written
+from steps.campaign_input import CampaignInput
 from steps.chunks import blocks
+from steps.fields import as_written
 from steps.interface import GRACE, NO_TIME, POD_DELETED, TICK, now
 from steps.namespaces import NetworkNamespace
 from steps.pieces import Pieces

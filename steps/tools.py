@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from signal import SIGINT
 
 from steps.arguments import Ethtool, Getopt, Iproute, NotAllowedError, Tool
-from steps.campaign_input import INTERFACE, InvalidInputError
+from steps.campaign_input import InvalidInputError
+from steps.fields import INTERFACE
 
 TCPDUMP = Getopt(
     program="tcpdump",

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-def eventually(what: str, test: Callable[[], Any], seconds: float = 60) -> Any:
+def eventually(what: str, test: Callable[[], Any], seconds: float = 90) -> Any:
     """Give what the test gives, once that is true."""
     deadline = time.monotonic() + seconds
     while not (found := test()):

@@ -41,7 +41,8 @@ from hera.workflows.models import (
 )
 from pydantic.fields import FieldInfo
 
-from steps.campaign_input import DAY, CampaignInput
+from steps.campaign_input import CampaignInput
+from steps.fields import DAY
 from steps.handover import items
 from steps.plan import Plan, reports_prefix
 

@@ -16,7 +16,8 @@ from cronsim import CronSim, CronSimError
 from hera.workflows import CronWorkflow
 from hera.workflows.models import ObjectMeta, WorkflowTemplateRef
 
-from steps.campaign_input import CampaignInput, InvalidInputError, seconds
+from steps.campaign_input import CampaignInput, InvalidInputError
+from steps.fields import seconds
 from workflows.campaign import LABELS, TEMPLATE
 
 Concurrency = Literal["Allow", "Forbid", "Replace"]

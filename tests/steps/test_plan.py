@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steps.campaign_input import CampaignInput, InvalidInputError, campaign_input, owner, seconds
+from steps.campaign_input import CampaignInput, InvalidInputError, campaign_input
+from steps.fields import owner, seconds
 from steps.plan import Target
 
 
