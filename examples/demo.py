@@ -90,7 +90,7 @@ def client() -> None:
     """Make the client's traffic, and print what became of it as the client saw it."""
     fetched = refused = 0
     for attempt in range(60):
-        time.sleep(0.05)
+        time.sleep(0.03)
         fetched += fetch()
         if attempt % 4 == 0:
             try:
@@ -127,6 +127,8 @@ def main(out: Path) -> int:
         campaign = subprocess.Popen([*snoopy, "--out", str(out), *(f"netns:demo-{host}" for host in HOSTS)])
         while len(list(out.rglob("capture.json"))) < len(HOSTS) and campaign.poll() is None:
             time.sleep(0.1)  # until every capture listens
+        if campaign.poll() is not None:
+            return campaign.returncode
         subprocess.run(inside("client", sys.executable, __file__, "client"), check=True)
         return campaign.wait()
 

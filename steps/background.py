@@ -12,7 +12,7 @@ TICK = 1.0
 
 
 class Background:
-    """An output, which gets the same bytes in the same order, from a thread of its own.
+    """An output, which gets the same bytes in the same order, from a thread of its own, and is closed by it.
 
     What it raises is raised once: by the next `write`, or by `close`.
     """
@@ -20,7 +20,7 @@ class Background:
     def __init__(self, output: Output) -> None:
         self._output = output
         self._waiting = bytearray()
-        self._closed = self._ended = False
+        self._finished = self._ended = False
         self._lost: OutputError | None = None
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._work, daemon=True)
@@ -30,40 +30,52 @@ class Background:
         """Take the next bytes, when there is room for them. Raises OutputError, of what was written before."""
         with self._changed:
             self._changed.wait_for(lambda: self._ended or len(self._waiting) < ROOM)
-            self._waiting += data
-            self._changed.notify_all()
+            if not self._ended:
+                self._waiting += data
+                self._changed.notify_all()
         self._complain()
 
-    def close(self) -> None:
-        """Wait until all is written, and close the output. Raises OutputError."""
+    def finish(self) -> None:
+        """Take note that there is no more; what waits is still written."""
         with self._changed:
-            self._closed = True
+            self._finished = True
             self._changed.notify_all()
+
+    def close(self) -> None:
+        """Wait until all is written, and the output closed. Raises OutputError."""
+        self.finish()
         self._thread.join()
-        self._output.close()
         self._complain()
 
     def _complain(self) -> None:
-        lost, self._lost = self._lost, None
+        with self._changed:
+            lost, self._lost = self._lost, None
         if lost:
             raise lost
 
     def _work(self) -> None:
-        try:
-            while (data := self._next()) is not None:
-                self._output.write(data)
-        except OutputError as error:
-            self._lost = error
-        finally:
-            with self._changed:
-                self._ended = True
-                self._changed.notify_all()
+        lost: list[OutputError] = []
+        for do in (self._write_all, self._output.close):
+            try:
+                do()
+            except OutputError as error:
+                lost.append(error)
+            except Exception as error:  # noqa: BLE001 - nobody would hear of it, and the tool would run for nothing
+                lost.append(OutputError(f"an output failed: {error!r}"))
+        with self._changed:
+            self._ended, self._lost = True, lost[0] if lost else None
+            self._waiting.clear()
+            self._changed.notify_all()
+
+    def _write_all(self) -> None:
+        while (data := self._next()) is not None:
+            self._output.write(data)
 
     def _next(self) -> bytes | None:
         """Give what waits, or nothing when that has taken a while; None at the end."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closed, TICK)
+            self._changed.wait_for(lambda: self._waiting or self._finished, TICK)
             data = bytes(self._waiting[:PART])
             del self._waiting[:PART]
             self._changed.notify_all()
-            return None if self._closed and not data else data
+            return None if self._finished and not data else data

@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,6 +19,7 @@ from steps.interface import Capture
 from steps.namespaces import NamespaceError, NetworkNamespace
 from steps.options import input_options
 from steps.plan import SCRATCH, CaptureRecord, Outcome, Target, pcaps_prefix
+from steps.stop import Stop
 from steps.toolrun import ToolRun
 from steps.uploads import PresignedPost, UploadError, Uploads, out_of_time, put_record
 
@@ -44,7 +44,7 @@ def capture_target(  # noqa: PLR0913 - a target has this many independent parts
     uploads: Uploads,
     prefix: str,
     spool: Path,
-    stop: threading.Event,
+    stop: Stop,
 ) -> list[CaptureRecord]:
     """Run the campaign's tools on a target, all interfaces at once; give a record for each, in order.
 
@@ -58,7 +58,7 @@ def capture_target(  # noqa: PLR0913 - a target has this many independent parts
     with ExitStack() as exports, ThreadPoolExecutor(max_workers=3) as threads:
         exported = _exported(target, asked, uploads, PurePosixPath(prefix).name, spool, exports)
 
-        def begin(what: str, run: Callable[[threading.Event], CaptureRecord]) -> Future[CaptureRecord]:
+        def begin(what: str, run: Callable[[Stop], CaptureRecord]) -> Future[CaptureRecord]:
             return threads.submit(_recorded, run, stop, exported.get(what), uploads, f"{below}{what}/")
 
         captures = [
@@ -108,8 +108,8 @@ def _exported(  # noqa: PLR0913, PLR0917 - what it sends on is named by that muc
 
 
 def _recorded(
-    run: Callable[[threading.Event], CaptureRecord],
-    stop: threading.Event,
+    run: Callable[[Stop], CaptureRecord],
+    stop: Stop,
     exported: "Exported | None",
     uploads: Uploads,
     prefix: str,
@@ -160,7 +160,7 @@ def record_failure(
 @input_options
 def main(campaign: str, namespace: str, target: str, uid: str, node: str, **values: str) -> None:
     """Capture at one pod of this node; $SNOOPY_UPLOAD holds the policy to upload with."""
-    stop = threading.Event()
+    stop = Stop()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     pod_namespace, _, pod = target.partition("/")

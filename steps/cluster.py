@@ -11,7 +11,7 @@ import yaml
 from kubernetes import client, config
 from urllib3.util import Retry
 
-NOT_FOUND, CONFLICT = 404, 409
+BAD_REQUEST, NOT_FOUND, CONFLICT = 400, 404, 409
 #: How long the API may take to be reached, and to say something, in seconds: the library would wait for minutes.
 CONNECT, READ = 5.0, 60.0
 
@@ -40,7 +40,8 @@ def connect(context: str | None = None) -> client.ApiClient:
         else:
             config.load_kube_config(context=context)  # type: ignore[no-untyped-call]
     except config.ConfigException as error:
-        raise ClusterError(f"no Kubernetes cluster is configured: {error}") from None
+        where = f" in {os.environ['KUBECONFIG']}" if "KUBECONFIG" in os.environ else ""
+        raise ClusterError(f"no Kubernetes cluster is configured{where}: {error}") from None
     except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:  # as the file's shape breaks it
         name = os.environ.get("KUBECONFIG", "~/.kube/config")
         raise ClusterError(f"KUBECONFIG: {name!r}: it cannot be read as a kubeconfig: {type(error).__name__}") from None

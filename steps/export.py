@@ -3,6 +3,7 @@
 import os
 import re
 import secrets
+import socket
 import threading
 import time
 from collections import deque
@@ -84,7 +85,7 @@ class Export:
         try:
             grpc.channel_ready_future(self._channel).result(timeout=seconds)
         except grpc.FutureTimeoutError:
-            raise UploadError(f"the data endpoint {self._host} cannot be reached") from None
+            raise UploadError(f"the data endpoint {self._host} cannot be reached: {_reason(self._host)}") from None
 
     def close(self) -> None:
         """Close the connection."""
@@ -127,6 +128,16 @@ class Export:
 def _plain(name: str) -> str:
     """Give a name as endpoints take it: interfaces may have others, such as eth0:1 and net1@if5."""
     return re.sub(r"[^A-Za-z0-9_.-]|\.(?=\.|$)", "-", name)
+
+
+def _reason(host: str) -> str:
+    """Say why nobody serves gRPC there: it keeps the operating system's words to itself."""
+    name, _, port = host.rpartition(":")
+    try:
+        socket.create_connection((name.strip("[]"), int(port)), timeout=1).close()
+    except OSError as error:
+        return error.strerror or "nobody answers"
+    return "what answers there speaks no gRPC, or other certificates"
 
 
 def _credentials(directory: Path) -> Any:

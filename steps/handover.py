@@ -24,8 +24,8 @@ def items(plan: Plan) -> str:
     return json.dumps([{"id": target.uid, "node": target.node, "target": target.name} for target in plan.targets])
 
 
-def create_secret(api: client.ApiClient, plan: Plan, where: Repository, workflow_uid: str | None = None) -> None:
-    """Create the Secret that holds the upload policies, by target UID; the Workflow, once it exists, owns it.
+def create_secret(api: client.ApiClient, plan: Plan, where: Repository, workflow_uid: str) -> None:
+    """Create the Secret that holds the upload policies, by target UID; the Workflow owns it.
 
     Raises:
         ClusterError: it could not be created.
@@ -35,7 +35,7 @@ def create_secret(api: client.ApiClient, plan: Plan, where: Repository, workflow
         "metadata": {
             "name": plan.campaign,
             "labels": {"app.kubernetes.io/part-of": "snoopy"},
-            "ownerReferences": [owner_reference(plan.campaign, workflow_uid)] if workflow_uid else [],
+            "ownerReferences": [_owner(plan.campaign, workflow_uid)],
         },
         "stringData": upload_policies(where, plan),
     }
@@ -43,6 +43,6 @@ def create_secret(api: client.ApiClient, plan: Plan, where: Repository, workflow
         client.CoreV1Api(api).create_namespaced_secret(plan.namespace, body)
 
 
-def owner_reference(workflow: str, uid: str) -> dict[str, Any]:
+def _owner(workflow: str, uid: str) -> dict[str, Any]:
     """Give the reference that lets Kubernetes delete an object with its Workflow."""
     return {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "name": workflow, "uid": uid}

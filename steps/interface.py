@@ -18,6 +18,7 @@ from steps.chunks import READ, Chunk, Chunks, NotPcapError
 from steps.fields import as_written
 from steps.namespaces import NetworkNamespace
 from steps.plan import CapturedFile, CaptureRecord, Outcome, Target
+from steps.stop import Stop
 from steps.uploads import UploadError, Uploads, out_of_time, put_record
 
 #: A chunk with packets in it is uploaded at this age, in seconds: what a killed node may lose.
@@ -66,7 +67,7 @@ class Capture:
         self._ended_at: float | None = None
         self._unsaved: dict[Path, str] = {}  # chunks in the spool, and why the store would not take them
 
-    def run(self, stop: threading.Event) -> CaptureRecord:
+    def run(self, stop: Stop) -> CaptureRecord:
         """Capture until a limit is reached, the pod ends or `stop` is set; give the record, as it was uploaded.
 
         Raises:
@@ -122,7 +123,7 @@ class Capture:
                 with suppress(UploadError):  # the store may be back when the capture ends
                     put_record(self._uploads, self._prefix, self.record)
 
-    def _watch(self, process: subprocess.Popen[bytes], chunks: Chunks, stop: threading.Event) -> None:
+    def _watch(self, process: subprocess.Popen[bytes], chunks: Chunks, stop: Stop) -> None:
         """End tcpdump when there is a reason to; insist when it does not end."""
         deadline = ending = None
         begun = time.monotonic()
@@ -130,8 +131,8 @@ class Capture:
             moment = time.monotonic()
             if deadline is None and self.listening.is_set():
                 deadline = moment + self._asked.duration
-            if deadline is None and moment > begun + LISTENS:
-                self._broken = f"tcpdump did not listen within {LISTENS} seconds"
+            if deadline is None and ending is None and moment > begun + LISTENS:
+                self._broken = self._broken or f"tcpdump did not listen within {LISTENS} seconds"
             if ending is None:
                 over = deadline is not None and moment >= deadline
                 self._ended_because = self._reason_to_end(stop, over=over)
@@ -147,7 +148,7 @@ class Capture:
         self._ended_at = time.monotonic()
         self.record.ended = self.record.ended or now()
 
-    def _reason_to_end(self, stop: threading.Event, *, over: bool) -> str:
+    def _reason_to_end(self, stop: Stop, *, over: bool) -> str:
         if stop.is_set():
             return "it was stopped"
         if self._full.is_set():
@@ -172,7 +173,7 @@ class Capture:
             record.first = record.first or rfc3339(chunk.first)
             record.last = rfc3339(chunk.last)
 
-    def _save(self, stop: threading.Event) -> None:
+    def _save(self, stop: Stop) -> None:
         """Upload chunks in order and free their space, until the store refuses one: it is offered again later."""
         for path in list(self._unsaved):
             if out_of_time(self._ended_at, stop):

@@ -2,15 +2,15 @@
 
 import hashlib
 import subprocess
-import threading
 import time
 from contextlib import suppress
 
 from analysis.iperf import documents
 from steps.campaign_input import CampaignInput
-from steps.interface import now
+from steps.interface import POD_DELETED, now
 from steps.namespaces import NetworkNamespace
 from steps.plan import CapturedFile, CaptureRecord, Target
+from steps.stop import Stop
 from steps.toolrun import output, reason_to_end
 from steps.tools import IPERF3, command
 from steps.uploads import UploadError, Uploads, out_of_time, put_record
@@ -20,7 +20,7 @@ def run(  # noqa: PLR0913 - a run has this many independent parts
     target: Target,
     namespace: NetworkNamespace,
     asked: CampaignInput,
-    stop: threading.Event,
+    stop: Stop,
     *,
     uploads: Uploads,
     prefix: str,
@@ -56,6 +56,8 @@ def run(  # noqa: PLR0913 - a run has this many independent parts
     error = next((result["error"] for result in results if "error" in result), "it gave no result")
     record.outcome = "captured" if measured else "capture_failed"
     record.reason = cut if measured else f"iperf3 measured nothing: {cut or error}"
+    if cut == POD_DELETED:
+        record.outcome, record.reason = "pod_deleted", f"{POD_DELETED} while iperf3 ran"
     if written:
         if refusal := _refusal(uploads, prefix + "iperf3.json", bytes(written), stop):
             record.outcome, record.reason = "upload_failed", f"1 of 1 files could not be uploaded: {refusal}"
@@ -65,7 +67,7 @@ def run(  # noqa: PLR0913 - a run has this many independent parts
     return record
 
 
-def _refusal(uploads: Uploads, key: str, data: bytes, stop: threading.Event) -> str:
+def _refusal(uploads: Uploads, key: str, data: bytes, stop: Stop) -> str:
     """Store an object, and be patient; give why that was in vain, if it was."""
     begun = time.monotonic()
     while True:

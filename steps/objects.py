@@ -24,6 +24,14 @@ from steps.uploads import TYPES
 #: How long after its planned end a campaign may still upload: pods wait to be scheduled, stores come back.
 POLICY_MARGIN = timedelta(hours=1)
 MAX_OBJECT = 1024**3
+#: MinIO's Retry-After is two minutes, which nobody would wait without a word.
+RETRIES = Retry(
+    total=2,
+    backoff_factor=0.3,
+    status_forcelist=(502, 503),
+    raise_on_status=False,
+    respect_retry_after_header=False,
+)
 
 
 class ObjectStoreError(Exception):
@@ -51,7 +59,7 @@ class Repository:
         patient = urllib3.PoolManager(
             maxsize=10,
             timeout=Timeout(connect=5, read=60),
-            retries=Retry(total=2, backoff_factor=0.3, status_forcelist=(502, 503), raise_on_status=False),
+            retries=RETRIES,
         )
         try:
             check_bucket_name(self.bucket)

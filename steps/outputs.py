@@ -2,7 +2,6 @@
 
 import os
 import select
-import threading
 import time
 from collections.abc import Callable
 from io import FileIO
@@ -14,13 +13,14 @@ from steps.campaign_input import InvalidInputError
 from steps.chunks import NotPcapError
 from steps.fields import MIB, endpoint
 from steps.pieces import PcapPieces, Pieces
+from steps.stop import Stop
 from steps.uploads import PresignedPost, UploadError
 
 if TYPE_CHECKING:
     from steps.export import Export
 
 #: How long an object store or a data endpoint may refuse before it is given up, in seconds; and once the tool was told
-#: to end, which whoever told it may not wait for any longer.
+#: to end. An attempt that has begun may take some 20 seconds more.
 PATIENCE, LAST_PATIENCE = 30, 15
 #: How long a reader may take nothing once the tool was told to end, in seconds; and how often that is looked at.
 READER, TICK = 5, 0.5
@@ -62,7 +62,7 @@ def destination(host: str | None, port: int | None) -> str:
         ) from None
 
 
-def to_stdout(ending: threading.Event, *, pcap: bool) -> Output:
+def to_stdout(ending: Stop, *, pcap: bool) -> Output:
     """Give standard output, which nobody needs to read once `ending` is set.
 
     Raises:
@@ -74,7 +74,7 @@ def to_stdout(ending: threading.Event, *, pcap: bool) -> Output:
     return _Stream("standard output", FileIO(1, "wb", closefd=False), ending)
 
 
-def to_file(path: Path, ending: threading.Event) -> Output:
+def to_file(path: Path, ending: Stop) -> Output:
     """Give a file, emptied; or a pipe, as `to_stdout` does. Raises InvalidInputError when it cannot be written."""
     try:
         return _Stream(str(path), FileIO(path, "wb"), ending)
@@ -82,7 +82,7 @@ def to_file(path: Path, ending: threading.Event) -> Output:
         raise InvalidInputError(f"{path}: {error.strerror}") from None
 
 
-def to_store(prefix: str, policy: str | None, spool: Path, ending: threading.Event, *, pcap: bool) -> Output:
+def to_store(prefix: str, policy: str | None, spool: Path, ending: Stop, *, pcap: bool) -> Output:
     """Give the object store below a key prefix, with a presigned policy; `spool` is a new directory.
 
     Raises:
@@ -96,7 +96,7 @@ def to_store(prefix: str, policy: str | None, spool: Path, ending: threading.Eve
     return _Store((PcapPieces if pcap else Pieces)(uploads, f"{prefix.rstrip('/')}/", spool, size=PIECE), ending)
 
 
-def to_endpoint(where: str, namespace: str, pod: str, ending: threading.Event) -> Output:
+def to_endpoint(where: str, namespace: str, pod: str, ending: Stop) -> Output:
     """Give a data endpoint, HOST:PORT or tls://HOST:PORT.
 
     Raises:
@@ -121,7 +121,7 @@ def to_endpoint(where: str, namespace: str, pod: str, ending: threading.Event) -
 class _Stream:
     """A file, or standard output; `name` is for messages."""
 
-    def __init__(self, name: str, stream: FileIO, ending: threading.Event) -> None:
+    def __init__(self, name: str, stream: FileIO, ending: Stop) -> None:
         self._name, self._stream, self._ending = name, stream, ending
 
     def write(self, data: bytes) -> None:
@@ -145,13 +145,16 @@ class _Stream:
 
     def close(self) -> None:
         """Close the file."""
-        self._stream.close()
+        try:
+            self._stream.close()
+        except OSError as error:
+            raise OutputError(f"{self._name}: {error.strerror}") from None
 
 
 class _Store:
     """The object store: pieces below one key prefix."""
 
-    def __init__(self, pieces: Pieces, ending: threading.Event) -> None:
+    def __init__(self, pieces: Pieces, ending: Stop) -> None:
         self._pieces, self._ending = pieces, ending
         self._given_up = False
 
@@ -178,7 +181,7 @@ class _Store:
 class _Endpoint:
     """A data endpoint."""
 
-    def __init__(self, export: "Export", ending: threading.Event) -> None:
+    def __init__(self, export: "Export", ending: Stop) -> None:
         self._export, self._ending = export, ending
         self._refusal = ""
 
@@ -201,7 +204,7 @@ class _Endpoint:
         self._export.close()
 
 
-def _insist(attempt: Callable[[], bool], ending: threading.Event) -> bool:
+def _insist(attempt: Callable[[], bool], ending: Stop) -> bool:
     """Try for a while, until it succeeds."""
     begun = time.monotonic()
     while not (succeeded := attempt()) and time.monotonic() < begun + (LAST_PATIENCE if ending.is_set() else PATIENCE):

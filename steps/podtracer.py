@@ -4,8 +4,7 @@ import os
 import re
 import shutil
 import sys
-import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +19,7 @@ from steps.namespaces import HOST_PROC, NamespaceError
 from steps.options import DURATION
 from steps.outputs import Output, OutputError
 from steps.plan import SCRATCH
+from steps.stop import Stop
 from steps.tools import TOOLS, command, file_named, writes_pcap
 
 #: A static pod's has no hyphens.
@@ -103,7 +103,8 @@ def run(  # noqa: PLR0913, PLR0917 - a command has this many options
       3    no such pod
       4    the pod has no process on this node
       5    the pod uses the node's network
-      7    an output took no more: a store or an endpoint for 30 seconds, a reader for 5 once the tool is to end
+      7    a data endpoint cannot be reached, and nothing was run; or an output took no more: a store or an endpoint
+           for 30 seconds, once the tool is to end for 15, and then a reader for 5
       127  the tool is not installed here
     """  # noqa: D301 -- a real backspace, which tells click to leave the lines as they are
     if kubeconfig:
@@ -111,10 +112,11 @@ def run(  # noqa: PLR0913, PLR0917 - a command has this many options
     try:
         argv, file = command(TOOLS[tool], arguments), _file(file, file_named(TOOLS[tool], arguments))
         where = outputs.destination(destination, port)
-        if not shutil.which(tool):
-            sys.exit(_say(f"{tool} is not installed here", NOT_INSTALLED))
+        for program in (tool, "nsenter"):
+            if not shutil.which(program):
+                sys.exit(_say(f"{program} is not installed here", NOT_INSTALLED))
         inside = namespaces.of_pod(_uid(uid, namespace, pod), f"{namespace}/{pod}", _proc())
-        pcap, ending, lost = writes_pcap(argv), threading.Event(), list[int]()
+        pcap, ending, lost = writes_pcap(argv), Stop(), list[int]()
         with ExitStack() as stack:
             wanted = [  # the file last, for it is emptied
                 (stdout or not (file or where or upload), partial(outputs.to_stdout, ending, pcap=pcap)),
@@ -137,7 +139,8 @@ def run(  # noqa: PLR0913, PLR0917 - a command has this many options
 
 
 def _say(message: object, code: int) -> int:
-    click.echo(f"podtracer: {message}", err=True)
+    with suppress(OSError):  # nobody needs to listen
+        click.echo(f"podtracer: {message}", err=True)
     return code
 
 
@@ -147,7 +150,7 @@ def _file(asked: Path | None, named: str) -> Path | None:
     return Path(named) if named else asked
 
 
-def _to_store(stack: ExitStack, prefix: str, ending: threading.Event, *, pcap: bool) -> Output:
+def _to_store(stack: ExitStack, prefix: str, ending: Stop, *, pcap: bool) -> Output:
     # A directory of our own, where a step's pod can write, too.
     spool = stack.enter_context(TemporaryDirectory(prefix="podtracer-", dir=SCRATCH if SCRATCH.is_dir() else None))
     return outputs.to_store(prefix, os.environ.get("SNOOPY_UPLOAD"), Path(spool, "spool"), ending, pcap=pcap)

@@ -12,7 +12,7 @@ from kubernetes import client
 from analysis.timestamps import rfc3339
 from steps import filters
 from steps.campaign_input import CampaignInput, InvalidInputError, campaign_input
-from steps.cluster import NOT_FOUND, ClusterError, connect, explained
+from steps.cluster import BAD_REQUEST, NOT_FOUND, ClusterError, connect, explained
 from steps.handover import create_secret, items, put_plan
 from steps.namespaces import NamespaceError, NoSuchPodError
 from steps.objects import Bucket, ObjectStoreError, repository_from_environment
@@ -90,8 +90,13 @@ def pod_uid(namespace: str, name: str) -> str:
 
 def _pods(core: client.CoreV1Api, namespace: str, asked: CampaignInput) -> Iterator[Any]:
     """Give a namespace's pods that match every criterion, in the order of their names."""
-    with explained(f"list pods in namespace {namespace}, selector {asked.selector!r}"):
-        listed: list[Any] = core.list_namespaced_pod(namespace, label_selector=asked.selector).items
+    try:
+        with explained(f"list pods in namespace {namespace}"):
+            listed: list[Any] = core.list_namespaced_pod(namespace, label_selector=asked.selector).items
+    except ClusterError as error:
+        if error.status == BAD_REQUEST:
+            raise ResolveError(f"selector: {asked.selector!r}: {error}") from None
+        raise
     if not listed:
         _must_exist(core, namespace)
     for pod in sorted(listed, key=lambda pod: str(pod.metadata.name)):

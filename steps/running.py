@@ -11,6 +11,7 @@ from steps.arguments import Tool
 from steps.background import Background
 from steps.chunks import blocks
 from steps.outputs import Output, OutputError
+from steps.stop import Stop
 from steps.tcpdump import FLUSH
 from steps.tools import TCPDUMP
 
@@ -28,7 +29,7 @@ def run(  # noqa: PLR0913, PLR0917 - a run has this many independent parts
     argv: Sequence[str],
     to: Sequence[Output],
     timer: float | None,
-    ending: threading.Event,
+    ending: Stop,
     lost: Callable[[OutputError], object],
 ) -> int:
     """Run a command until it ends; give its exit code as a shell would, and 0 when the timer, in seconds, ended it.
@@ -47,6 +48,8 @@ def run(  # noqa: PLR0913, PLR0917 - a run has this many independent parts
                 _end(process, tool)
                 break
         code = process.wait()
+        for output in outputs:
+            output.finish()
         _each(outputs, methodcaller("close"), lost)
     return 0 if timed_out.is_set() else code if code >= 0 else 128 - code
 
@@ -65,7 +68,7 @@ def _each(
     return kept
 
 
-def _started(argv: Sequence[str], ending: threading.Event) -> subprocess.Popen[bytes]:
+def _started(argv: Sequence[str], ending: Stop) -> subprocess.Popen[bytes]:
     """Start a command that gets the signals that we get: one that comes before it has started, then."""
     early: list[int] = []
     started: list[subprocess.Popen[bytes]] = []
@@ -91,7 +94,7 @@ def _started(argv: Sequence[str], ending: threading.Event) -> subprocess.Popen[b
 
 @contextmanager
 def _timed(
-    process: subprocess.Popen[bytes], tool: Tool, seconds: float | None, ending: threading.Event
+    process: subprocess.Popen[bytes], tool: Tool, seconds: float | None, ending: Stop
 ) -> Iterator[threading.Event]:
     """End a process when its time is over; the event says that it was."""
     over = threading.Event()

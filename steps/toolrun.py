@@ -3,7 +3,6 @@
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,6 +19,7 @@ from steps.interface import GRACE, NO_TIME, POD_DELETED, TICK, now
 from steps.namespaces import NetworkNamespace
 from steps.pieces import Pieces
 from steps.plan import CaptureRecord, Outcome, Target
+from steps.stop import Stop
 from steps.tcpdump import FLUSH
 from steps.tools import TCPDUMP, TOOLS, command
 from steps.uploads import UploadError, Uploads, out_of_time, put_record
@@ -45,9 +45,7 @@ def output(process: subprocess.Popen[bytes], reason: Callable[[], str], tool: To
             process.send_signal(due.pop(0)[1])
 
 
-def reason_to_end(
-    namespace: NetworkNamespace, stop: threading.Event, deadline: float, left: int, asked: CampaignInput
-) -> str:
+def reason_to_end(namespace: NetworkNamespace, stop: Stop, deadline: float, left: int, asked: CampaignInput) -> str:
     """Give why a tool is to end now, if it is; `left` is how many bytes it may still write."""
     if stop.is_set():
         return "it was stopped"
@@ -87,7 +85,7 @@ class ToolRun:
         self._ended_because = self._broken = ""
         self._ended_at: float | None = None
 
-    def run(self, stop: threading.Event) -> CaptureRecord:
+    def run(self, stop: Stop) -> CaptureRecord:
         """Run until the tool ends, a limit is reached, the pod ends or `stop` is set; give the record, as uploaded.
 
         Raises:
@@ -127,7 +125,7 @@ class ToolRun:
         put_record(self._uploads, self._prefix, self.record)
         return self.record
 
-    def _reason_to_end(self, stop: threading.Event, deadline: float) -> str:
+    def _reason_to_end(self, stop: Stop, deadline: float) -> str:
         self._ended_because = self._broken or reason_to_end(self._namespace, stop, deadline, self._left, self._asked)
         return self._ended_because
 

@@ -4,7 +4,6 @@ Both take `put(key, data)` with the whole key. Only urllib3 is needed, so that a
 """
 
 import json
-import threading
 import time
 from pathlib import Path
 from typing import Protocol
@@ -13,6 +12,7 @@ import urllib3
 from urllib3.util import Retry, Timeout
 
 from steps.plan import CaptureRecord
+from steps.stop import Stop
 
 #: Few and fast: a capture keeps what was not taken, and offers it again.
 RETRIES = Retry(
@@ -21,6 +21,8 @@ RETRIES = Retry(
     status_forcelist=(429, 500, 502, 503, 504),
     allowed_methods=None,
     raise_on_status=False,  # what the store says in the end is the reason
+    read=0,  # a store that hangs has had its time
+    respect_retry_after_header=False,  # MinIO's is two minutes
 )
 TIMEOUT = Timeout(connect=3, read=20)
 #: How long after its end a capture offers what was not taken, in seconds; and when it is stopped.
@@ -44,7 +46,7 @@ class Uploads(Protocol):
         """Store an object, replacing what had its key. Raises UploadError."""
 
 
-def out_of_time(ended: float | None, stop: threading.Event) -> bool:
+def out_of_time(ended: float | None, stop: Stop) -> bool:
     """Tell whether what a capture left is offered no more; `ended` is when it did by the monotonic clock, if it did."""
     return ended is not None and time.monotonic() > ended + (LAST_PATIENCE if stop.is_set() else PATIENCE)
 

@@ -5,11 +5,17 @@ So `make cluster-test` is not green for having run nothing.
 
 import os
 from collections.abc import Generator, Iterator
+from signal import SIG_DFL, SIG_IGN, SIGHUP, SIGINT, SIGQUIT, default_int_handler, getsignal, signal
 
 import pytest
 from hypothesis import settings
 
 from tests.store import Store, serving
+
+# A shell's background job ignores these, and so would the programs under test.
+for number, handler in ((SIGHUP, SIG_DFL), (SIGINT, default_int_handler), (SIGQUIT, SIG_DFL)):
+    if getsignal(number) is SIG_IGN:
+        signal(number, handler)
 
 settings.register_profile("busy machines", deadline=None)
 settings.load_profile("busy machines")

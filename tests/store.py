@@ -38,6 +38,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, status: int, body: bytes) -> None:
         self.send_response(status)
         self.send_header("Content-Type", "application/xml")
+        if status == 503:
+            self.send_header("Retry-After", "120")  # as MinIO says it
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

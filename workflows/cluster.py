@@ -112,16 +112,6 @@ class Cluster:
         with explained(f"delete schedule {self.namespace}/{name}"):
             self._argo.delete_namespaced_custom_object(**self._kind(SCHEDULES), name=name)
 
-    def delete_secret(self, name: str) -> None:
-        """Delete a Secret."""
-        with explained(f"delete secret {self.namespace}/{name}"):
-            self.core.delete_namespaced_secret(name, self.namespace)
-
-    def own_secret(self, name: str, owner: dict[str, Any]) -> None:
-        """Give a Secret an owner: it is deleted with it."""
-        with explained(f"change secret {self.namespace}/{name}"):
-            self.core.patch_namespaced_secret(name, self.namespace, {"metadata": {"ownerReferences": [owner]}})
-
     def _kind(self, plural: str = "workflows") -> dict[str, str]:
         return {"group": "argoproj.io", "version": "v1alpha1", "plural": plural, "namespace": self.namespace}
 

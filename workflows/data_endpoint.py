@@ -119,7 +119,10 @@ def condition(deployment: Mapping[str, Any]) -> Condition:
         for each in status.get("conditions", [])
         if each["type"] == "ReplicaFailure" and each["status"] == "True"
     ]
-    return Condition(READY, holds=False, reason="Starting", message=failures[0] if failures else "its pod is not ready")
+    namespace, name = (deployment.get("metadata", {}).get(part, "") for part in ("namespace", "name"))
+    why = f"kubectl describe pods -n {namespace} -l app.kubernetes.io/name={name} says why"
+    message = failures[0] if failures else f"its pod is not ready: where that lasts, {why}"
+    return Condition(READY, holds=False, reason="Starting", message=message)
 
 
 def refused(sentence: str) -> Condition:

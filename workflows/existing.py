@@ -113,12 +113,15 @@ def report_command(name: str, out: Path | None, captures: bool, show: bool, name
 def fetch_command(prefix: str, out: Path, namespace: str) -> None:
     """Fetch what is below a prefix of the object store: what a data endpoint took, the points of a trend.
 
+    Each file keeps its whole key as its path below --out.
+
     \b
     Example:
-      snoopy fetch data/snoopy-operator/snoopy-data-svc/ --out data
+      snoopy fetch data/snoopy-operator/snoopy-data-svc/ --out .
     """  # noqa: D301 -- a real backspace, which tells click to leave the lines as they are
     if not prefix.strip("/"):
         raise InvalidInputError(f"prefix: {prefix!r}: data/, pcaps/, reports/ or trends/ is needed, or what is below")
+    prefix = prefix.lstrip("/")
     bucket = open_store(open_cluster(namespace)).bucket
     if not bucket.keys(prefix):
         raise InvalidInputError(f"prefix: {prefix!r}: the object store has nothing there")

@@ -87,4 +87,6 @@ def _read(file: Path) -> dict[str, Any]:
         raise InvalidInputError(f"{file}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(read, dict):
         raise InvalidInputError(f"{file}: a campaign's fields are needed, such as selector: app=web")
+    if {"apiVersion", "kind"} <= read.keys():
+        raise InvalidInputError(f"{file}: a campaign's fields are needed; a {read['kind']} is for kubectl apply")
     return read

@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from steps.campaign_input import CampaignInput, InvalidInputError
 from steps.capture import capture_target
 from steps.namespaces import NetworkNamespace, NoProcessError, of_container
 from steps.plan import Plan, Target, pcaps_prefix
+from steps.stop import Stop
 from steps.uploads import Directory
 
 PROC, NETNS = Path("/proc"), Path("/run/netns")
@@ -113,12 +113,12 @@ def run(plan: Plan, namespaces: Sequence[NetworkNamespace], out: Path) -> dict[s
 
 
 @contextmanager
-def _interrupted() -> Iterator[threading.Event]:
-    """Give an event that Ctrl-C sets, in place of ending the program."""
-    event = threading.Event()
-    before = signal.signal(signal.SIGINT, lambda *_: event.set())
+def _interrupted() -> Iterator[Stop]:
+    """Give what Ctrl-C sets, in place of ending the program."""
+    stop = Stop()
+    before = signal.signal(signal.SIGINT, lambda *_: stop.set())
     try:
-        yield event
+        yield stop
     finally:
         signal.signal(signal.SIGINT, before)
 

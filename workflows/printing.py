@@ -45,11 +45,11 @@ def list_lines(workflows: Iterable[Mapping[str, Any]]) -> list[str]:
 
 def campaign_lines(workflow: Mapping[str, Any], plan: Plan | None, records: Sequence[CaptureRecord]) -> list[str]:
     """Say everything that is known about one campaign; `plan` is None while there is none."""
-    meta, status = workflow["metadata"], workflow.get("status", {})
+    meta, status, at = workflow["metadata"], workflow.get("status", {}), phase(workflow)
     submitted = plan.submitted if plan else meta["creationTimestamp"]
     facts = [
         ("campaign", f"{meta['namespace']}/{meta['name']}"),
-        ("phase", ": ".join(filter(None, (phase(workflow), status.get("message"))))),
+        ("phase", ": ".join(filter(None, (at, "" if at == "Stopped" else status.get("message"))))),
         ("submitted", submitted),
         ("asked", chosen(plan.input) if plan else ""),
         *((name, f"{seconds:.1f} s") for name, seconds in durations(workflow, records, submitted).items()),

@@ -18,6 +18,8 @@ ENDED = {"Succeeded", "Failed", "Error", "Stopped"}
 LOGGED = re.compile(r"time=\S+ level=|Error: exit status \d+$")
 LOGGED_AFTER = re.compile(r":? time=\S+ level=.*")
 WAITING = {"", "Pending"}
+#: What Argo says of a pod that it stops; the pod counts as failed until its exit code is known.
+STOPPED = "workflow shutdown with strategy"
 #: What every pod waits for, and nobody needs to read; a message such as ErrImagePull is another matter.
 USUAL = {"ContainerCreating", "PodInitializing"}
 
@@ -58,7 +60,8 @@ def phase(workflow: Mapping[str, Any]) -> str:
 def pods(workflow: Mapping[str, Any]) -> list[Pod]:
     """Give a Workflow's pods, in the order in which they started."""
     nodes = [node for node in _nodes(workflow).values() if node["type"] == "Pod"]
-    return [_pod(node) for node in sorted(nodes, key=lambda node: (str(node.get("startedAt")), node["displayName"]))]
+    nodes.sort(key=lambda node: (str(node.get("startedAt")), node["displayName"]))
+    return [_pod(node, running=phase(workflow) not in ENDED) for node in nodes]
 
 
 def failure(workflow: Mapping[str, Any]) -> str:
@@ -79,7 +82,9 @@ def _nodes(workflow: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return dict(status.get("nodes") or {})
 
 
-def _pod(node: Mapping[str, Any]) -> Pod:
+def _pod(node: Mapping[str, Any], *, running: bool) -> Pod:
+    code, message = node.get("outputs", {}).get("exitCode", ""), node.get("message", "")
+    stopped = message.startswith(STOPPED)
     inputs = {each["name"]: each.get("value", "") for each in node.get("inputs", {}).get("parameters", ())}
     captures = {"target", "uid", "node"} <= inputs.keys()
     return Pod(
@@ -87,10 +92,10 @@ def _pod(node: Mapping[str, Any]) -> Pod:
         name=inputs["target"] if captures else node["displayName"],
         target=inputs["target"] if captures else "",
         node=inputs["node"] if captures else node.get("hostNodeName", ""),
-        phase=node.get("phase", ""),
-        message=_last_words(node.get("message", "")),
+        phase="Running" if stopped and running and not code else node.get("phase", ""),
+        message="it was stopped" if stopped else _last_words(message),
         finished=node.get("finishedAt") or "",
-        exit_code=node.get("outputs", {}).get("exitCode", ""),
+        exit_code=code,
     )
 
 

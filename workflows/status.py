@@ -113,6 +113,12 @@ def of_campaign(workflow: Mapping[str, Any]) -> list[Condition]:
         ]
     counts = targets(workflow)
     captured = f"{counts['captured']} of {counts['planned']} targets"
+    if at not in ENDED and workflow.get("spec", {}).get("shutdown") == "Stop":
+        return [
+            Condition(RUNNING, holds=True, reason="Stopping", message=f"{name} is stopping, and reports first"),
+            Condition(COMPLETE, holds=False, reason="Running", message=f"{name} still runs"),
+            as_expected(),
+        ]
     if at not in ENDED:
         started = counts["planned"] > 0
         doing = f"capturing at {counts['planned']} targets" if started else "looking for targets"

@@ -11,7 +11,7 @@ from hera.workflows import Workflow
 from steps import filters
 from steps.campaign_input import CampaignInput, InvalidInputError
 from steps.cluster import CONFLICT, ClusterError
-from steps.handover import create_secret, owner_reference, put_plan
+from steps.handover import create_secret, put_plan
 from steps.objects import ObjectStoreError
 from steps.plan import Plan, pcaps_prefix, reports_prefix
 from steps.resolve import resolve
@@ -58,14 +58,13 @@ def submit(cluster: Cluster, store: Store, asked: CampaignInput, name: str, say:
         if store.bucket.keys(prefix):
             raise InvalidInputError(f"name: {name!r} is taken: the object store holds {prefix}")
     with ExitStack() as started, _free(name):
-        create_secret(cluster.api, decided, store.repository)
-        started.enter_context(_undone_by(partial(cluster.delete_secret, name)))
         put_plan(store.bucket, decided)
         key = reports_prefix(cluster.namespace, name) + "plan.json"
         started.enter_context(_undone_by(partial(store.bucket.remove, key)))
         workflow = cluster.create(planned(decided).to_dict())
         started.enter_context(_undone_by(partial(cluster.delete, name)))
-        cluster.own_secret(name, owner_reference(name, workflow["metadata"]["uid"]))
+        # Its first pods wait for this, and it goes with the Workflow.
+        create_secret(cluster.api, decided, store.repository, workflow["metadata"]["uid"])
     return decided
 
 

@@ -9,9 +9,10 @@ from kubernetes.stream import portforward
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import NewConnectionError
-from urllib3.util import Retry, Timeout
+from urllib3.util import Timeout
 
 from steps.cluster import NOT_FOUND, ClusterError, explained
+from steps.objects import RETRIES
 
 SERVICE_NAME = "kubernetes.io/service-name"
 
@@ -115,6 +116,6 @@ def _client(connect: Callable[[], socket.socket]) -> PoolManager:
     class EncryptedPool(HTTPSConnectionPool):
         ConnectionCls = Encrypted
 
-    client = PoolManager(timeout=Timeout(connect=10, read=60), retries=Retry(total=2, backoff_factor=0.2))
+    client = PoolManager(timeout=Timeout(connect=10, read=60), retries=RETRIES)
     client.pool_classes_by_scheme = {"http": PlainPool, "https": EncryptedPool}
     return client

@@ -11,6 +11,8 @@ from analysis.places import Places
 from analysis.thresholds import Thresholds
 
 Table = Sequence[Mapping[str, Any]]
+#: The limit of a campaign that says nothing else, steps.campaign_input's: to reach that is no wish.
+PACKETS = 1_000_000
 OUTCOMES = {
     "missing": ("target_missing", "was not captured"),
     "capture_failed": ("capture_failed", "was not captured to the end"),
@@ -24,7 +26,7 @@ def findings(
     report: Mapping[str, Any], connections: pd.DataFrame, places: Places, thresholds: Thresholds
 ) -> Iterator[Finding]:
     """Find what keeps the captures from telling all: the numbers of report.json, and the connections that count."""
-    yield from _of_targets(report["targets"], report["left_out"])
+    yield from _of_targets(report["targets"], report["left_out"], report["campaign"].get("input", {}).get("packets"))
     yield from _of_captures(report["captures"], thresholds)
     yield from _one_way(report["captures"], connections, places, thresholds)
     for run in report["iperf"]:
@@ -32,13 +34,14 @@ def findings(
             yield finding("iperf_failed", f"{run['target']}: iperf3: {run['error']}.")
 
 
-def _of_targets(targets: Table, left_out: Table) -> Iterator[Finding]:
+def _of_targets(targets: Table, left_out: Table, packets: int | None) -> Iterator[Finding]:
+    as_asked = f"it reached its limit of {packets} packets" if packets != PACKETS else ""
     for target in targets:
         name = f"{target['namespace']}/{target['pod']}"
         if target["outcome"] in OUTCOMES:
             code, what = OUTCOMES[target["outcome"]]
             yield finding(code, f"{name} {what}{': ' + target['reason'] if target.get('reason') else ''}.")
-        elif target.get("reason"):
+        elif target.get("reason") not in {None, "", as_asked}:
             yield finding("capture_shortened", f"{name} was not captured for the whole time: {target['reason']}.")
     for pod in left_out:
         yield finding("left_out", f"{pod['namespace']}/{pod['pod']} was chosen and left out: {pod['reason']}.")

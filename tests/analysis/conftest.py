@@ -216,13 +216,13 @@ class Store:
 
     root: Path
 
-    def plan(self, *pods: str, left_out: Sequence[Mapping[str, str]] = ()) -> None:
+    def plan(self, *pods: str, left_out: Sequence[Mapping[str, str]] = (), **asked: Any) -> None:
         plan = {
             "schema": "snoopy.plan/v1",
             "campaign": "demo-1",
             "namespace": "snoopy-operator",
             "submitted": rfc3339(START - 5 * SECOND),
-            "input": {"namespaces": ["demo"], "selector": "app", "duration": "30s"},
+            "input": {"namespaces": ["demo"], "selector": "app", "duration": "30s", **asked},
             "targets": [PODS[pod] for pod in pods],
             "left_out": list(left_out),
             "services": [

@@ -12,8 +12,10 @@ import pytest
 from analysis import tshark
 from analysis.analyse import analyse
 from analysis.captures import CaptureError
+from analysis.findings.capturing import PACKETS
 from analysis.tables import TABLES
 from analysis.timestamps import rfc3339
+from steps.campaign_input import CampaignInput
 
 CLIENT, API, WEB, SERVICE, DNS = "10.244.0.2", "10.244.1.3", "10.244.1.4", "10.96.0.80", "10.96.0.10"
 START, SECOND, MS = 1_767_225_600_000_000_000, 1_000_000_000, 1_000_000
@@ -141,6 +143,21 @@ def test_targets_have_the_worst_of_their_captures_outcomes(wire: Any, store: Any
     assert codes(found) == ["capture_failed", "target_missing", "pod_deleted", "left_out"]
     assert pair(found, "demo/api", 80)["connections"]["succeeded"] == 1
     assert found["left_out"] == [{"namespace": "demo", "pod": "job-1", "reason": "phase Succeeded"}]
+
+
+def test_as_many_packets_as_were_asked_for_are_no_finding(wire: Any, store: Any, report: Any) -> None:
+    assert CampaignInput.model_fields["packets"].default == PACKETS
+    wire.http(0, CLIENT, 40000, API)
+    store.capture("client", wire.seen_at(CLIENT), reason=f"it reached its limit of {PACKETS} packets")
+    store.capture("api", wire.seen_at(API), reason="it reached its limit of 7 packets")
+    shortened = {}
+    for packets in (PACKETS, 7):
+        store.plan("client", "api", packets=packets)
+        shortened[packets] = [each["text"] for each in report()["findings"] if each["code"] == "capture_shortened"]
+    assert [len(texts) for texts in shortened.values()] == [2, 1]
+    assert shortened[7] == [
+        f"demo/client was not captured for the whole time: it reached its limit of {PACKETS} packets."
+    ]
 
 
 def test_a_plan_without_any_capture_is_reported(store: Any, report: Any) -> None:

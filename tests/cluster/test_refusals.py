@@ -39,6 +39,7 @@ def refused(done: Any, code: int, *words: str) -> None:
     ("flags", "words"),
     [
         (("--namespaces", "no-such-place", "--pods", "*"), ("namespaces", "no-such-place", "no such namespace")),
+        (("--selector", "app=web,,"), ("selector: 'app=web,,'", "found ','")),
         (("--selector", "app=nobody"), ("no target", "app=nobody")),
         (("--pods", "nobody-*"), ("pods", "nobody-*", "no such pod")),
         (("--selector", "app=web", "--filter", "-z id"), ("filter", "-z id", "option")),

@@ -1,4 +1,4 @@
-"""The roles that people are bound to: enough for the snoopy command and the resources, and for nobody else's pods."""
+"""The roles that people are bound to are enough for the snoopy command and the resources."""
 
 import json
 from collections.abc import Iterator

@@ -293,3 +293,14 @@ def test_an_iperf3_that_does_not_end_is_made_to(tmp_path: Path, hosts: Any, monk
         pass
     (record,) = run.records
     assert (record.exit_code, record.reason) == (-9, "iperf3 measured nothing: its time was over")
+
+
+def test_a_pod_that_goes_ends_its_iperf3(tmp_path: Path, hosts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = threading.Event()
+    there.set()
+    monkeypatch.setattr(NetworkNamespace, "alive", lambda _: there.is_set())
+    with Run(tmp_path, hosts[1], tool="iperf3", arguments="-s", filter="", duration="1h") as run:
+        hosts[1].listens(5201)
+        there.clear()
+    (record,) = run.records
+    assert (record.outcome, record.reason) == ("pod_deleted", "the pod was deleted while iperf3 ran")

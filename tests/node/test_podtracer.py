@@ -6,8 +6,10 @@ import os
 import re
 import select
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import threading
 import time
 import uuid
@@ -173,7 +175,10 @@ def test_an_endpoint_that_hangs_does_not_hold_up_the_file(tmp_path: Path) -> Non
 def test_a_file_is_emptied_only_when_all_else_can_go_on(tmp_path: Path) -> None:
     (tmp_path / "out.txt").write_text("precious")
     done = podtracer("run", "ss", *POD, "-f", str(tmp_path / "out.txt"), "-d", "127.0.0.1", "-p", "1")
-    assert (done.returncode, done.stderr) == (7, "podtracer: the data endpoint 127.0.0.1:1 cannot be reached\n")
+    assert (done.returncode, done.stderr) == (
+        7,
+        "podtracer: the data endpoint 127.0.0.1:1 cannot be reached: Connection refused\n",
+    )
     assert (tmp_path / "out.txt").read_text() == "precious"
 
 
@@ -199,9 +204,7 @@ def test_tcpdumps_text_is_live_too(hosts: Any) -> None:
         assert b"verbose" in tracer.stderr.readline()
         assert b"listening" in tracer.stderr.readline()
         client.run("ping", "-q", "-c", "1", server.address)
-        begun = time.monotonic()
         assert b"ICMP echo request" in tracer.stdout.readline()
-        assert time.monotonic() - begun < 20
         tracer.terminate()
 
 
@@ -303,11 +306,12 @@ def test_an_output_that_nobody_reads_outlives_neither_a_signal_nor_the_timer() -
         return read, tracer
 
     both = [stuck(""), stuck("-c 100", "-t", "2s")]  # one that waits for its reader, and one that is dead by then
-    time.sleep(2)
+    waiting = lambda read: struct.unpack("i", fcntl.ioctl(read, termios.FIONREAD, b"\0" * 4))[0]  # noqa: E731
+    eventually("both have begun to write", lambda: all(waiting(read) for read, _ in both))
     both[0][1].terminate()
     for read, tracer in both:
         assert tracer.stderr
-        assert tracer.wait(12) == 7
+        assert tracer.wait(30) == 7
         assert tracer.stderr.read() == b"podtracer: standard output: nobody reads it\n"
         tracer.stderr.close()
         os.close(read)
@@ -417,7 +421,7 @@ def test_without_an_api_the_uid_must_be_given(tmp_path: Path) -> None:
     environment.pop("KUBERNETES_SERVICE_HOST", None)
     done = podtracer("run", "tcpdump", "--pod", "web", env=environment)
     assert done.returncode == 1
-    assert done.stderr.startswith("podtracer: no Kubernetes cluster is configured")
+    assert done.stderr.startswith(f"podtracer: no Kubernetes cluster is configured in {tmp_path / 'none'}: ")
 
 
 def test_a_kubeconfig_says_who_is_asked(tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ def test_all_is_written_in_order_before_it_is_closed() -> None:
 
 def test_whoever_writes_waits_when_too_much_is_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("steps.background.ROOM", 100)
+    monkeypatch.setattr("steps.background.PART", 50)
     output = Recorder()
     to, written = Background(output), list[int]()
 
@@ -53,8 +54,8 @@ def test_whoever_writes_waits_when_too_much_is_waiting(monkeypatch: pytest.Monke
 
     writing = threading.Thread(target=write)
     writing.start()
-    writing.join(1)
-    assert 2 <= len(written) <= 4  # one more may be with the output already
+    eventually("it waits", lambda: len(written) == 3)  # one of them with the output
+    assert output.data == b""
     output.let.set()
     writing.join(10)
     to.close()
@@ -82,6 +83,36 @@ def test_a_failure_is_said_once_and_keeps_nobody_waiting() -> None:
     to.write(b"more")
     to.close()
     assert output.closed
+
+
+def test_whatever_fails_is_said_and_nothing_is_kept_for_it() -> None:
+    class Full(Recorder):
+        def write(self, _: bytes) -> None:
+            raise OSError(28, "No space left on device")
+
+    to = Background(Full())
+    with pytest.raises(OutputError, match="No space left on device"):
+        eventually("it is said", lambda: to.write(b"text"))
+    for _ in range(3):
+        to.write(bytes(background.ROOM))
+    to.close()
+
+
+def test_the_first_of_two_failures_is_said() -> None:
+    class Torn(Recorder):
+        def close(self) -> None:
+            raise OutputError("nor can it be closed")
+
+    output = Torn(lambda data: data.startswith(b"bad"))
+    to = Background(output)
+    to.write(b"bad")
+    output.let.set()
+    with pytest.raises(OutputError, match=r"^it takes no more$"):
+        to.close()
+    to = Background(output := Torn())
+    output.let.set()
+    with pytest.raises(OutputError, match=r"^nor can it be closed$"):
+        to.close()
 
 
 def test_what_fails_last_is_said_at_the_end() -> None:

@@ -57,9 +57,9 @@ def test_a_store_that_stays_away_is_given_up_once(
     to = outputs.to_store("a/b/", store.policy, tmp_path / "spool", threading.Event(), pcap=False)
     with pytest.raises(OutputError, match=r"^a/b/000001.txt: the object store answered 403: no reason given$"):
         to.write(b"texts")
-    begun = time.monotonic()
+    asked = len(store.received)
     to.close()
-    assert time.monotonic() - begun < 1
+    assert len(store.received) == asked
 
 
 @pytest.mark.parametrize("policy", [None, "", "{}", "[]", '{"url": 1}', "secret"])
@@ -94,7 +94,7 @@ def test_an_endpoint_that_comes_back_gets_everything_once(tmp_path: Path) -> Non
 
 def test_an_endpoint_that_is_not_there_is_noticed_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("steps.outputs.REACHED", 0.2)
-    with pytest.raises(OutputError, match=r"^the data endpoint 127.0.0.1:1 cannot be reached$"):
+    with pytest.raises(OutputError, match=r"^the data endpoint 127.0.0.1:1 cannot be reached: Connection refused$"):
         outputs.to_endpoint("127.0.0.1:1", "shop", "web", threading.Event())
 
 

@@ -117,7 +117,15 @@ def test_what_is_wrong_is_one_sentence(api: Any, s3: Any, arguments: list[str], 
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
-    [("a: [", "not YAML"), ("- a", "a campaign's fields are needed"), ("selektor: a", "selektor: no such field")],
+    [
+        ("a: [", "not YAML"),
+        ("- a", "a campaign's fields are needed"),
+        ("selektor: a", "selektor: no such field"),
+        (
+            "{apiVersion: x/v1, kind: Tcpdump}",
+            "a campaign's fields are needed; a Tcpdump is for kubectl apply",
+        ),
+    ],
 )
 def test_a_campaign_file_that_is_none(tmp_path: Path, api: Any, text: str, sentence: str) -> None:  # noqa: ARG001
     (tmp_path / "campaign.yaml").write_text(text)

@@ -94,6 +94,19 @@ def test_a_failed_steps_own_words_are_found_among_argos(message: str, words: str
     assert pod.message == words
 
 
+def test_a_capture_that_is_stopped_runs_until_its_exit_code_is_known() -> None:
+    told = {**CAPTURE, "phase": "Failed", "message": "workflow shutdown with strategy:  Stop"}
+    (pod,) = pods(workflow(told, phase="Running"))
+    assert (pod.phase, pod.message) == ("Running", "it was stopped")
+    ended = {**told, "phase": "Succeeded", "outputs": {"exitCode": "0"}}
+    assert pods(workflow(ended, phase="Running"))[0].phase == "Succeeded"
+    never_began = workflow(told, phase="Failed", message="Stopped with strategy 'Stop'")
+    assert pods(never_began)[0].phase == "Failed"
+    text = "\n".join(campaign_lines({**never_began, "spec": {"shutdown": "Stop"}}, None, []))
+    assert "phase      Stopped\n" in text
+    assert "failed: it was stopped" in text
+
+
 def test_the_time_that_each_part_took() -> None:
     records = [
         record(

@@ -47,8 +47,8 @@ def test_an_upload_right_names_the_store_as_pods_reach_it(cluster: Cluster, api:
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("POST", "/secrets$"), ("POST", "/workflows$"), ("PATCH", "/secrets/")],
-    ids=["no Secret", "no Workflow", "no owner"],
+    [("POST", "/workflows$"), ("POST", "/secrets$")],
+    ids=["no Workflow", "no Secret"],
 )
 def test_what_is_refused_half_way_leaves_nothing_behind(
     cluster: Cluster, api: Any, s3: Any, method: str, path: str
