@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from steps.export import Export
 
 #: How long an object store or a data endpoint may refuse before it is given up, in seconds; and once the tool was told
-#: to end. An attempt that has begun may take some 20 seconds more.
+#: to end. An attempt that has begun may take 40 seconds more.
 PATIENCE, LAST_PATIENCE = 30, 15
 #: How long a reader may take nothing once the tool was told to end, in seconds; and how often that is looked at.
 READER, TICK = 5, 0.5

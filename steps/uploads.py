@@ -21,7 +21,7 @@ RETRIES = Retry(
     status_forcelist=(429, 500, 502, 503, 504),
     allowed_methods=None,
     raise_on_status=False,  # what the store says in the end is the reason
-    read=0,  # a store that hangs has had its time
+    read=1,  # a connection may be stale; a store that hangs is offered it again later
     respect_retry_after_header=False,  # MinIO's is two minutes
 )
 TIMEOUT = Timeout(connect=3, read=20)
