@@ -62,10 +62,10 @@ class PresignedPost:
     `policy` is JSON: {"url": where to post, "fields": the signed form}.
     """
 
-    def __init__(self, policy: str, retries: Retry = RETRIES) -> None:
+    def __init__(self, policy: str) -> None:
         parsed = json.loads(policy)
         self._url, self._fields = parsed["url"], parsed["fields"]
-        self._http = urllib3.PoolManager(retries=retries, timeout=TIMEOUT)
+        self._http = urllib3.PoolManager(retries=RETRIES, timeout=TIMEOUT)
 
     def put(self, key: str, data: bytes) -> None:
         """Store an object under a key that the policy covers."""
