@@ -18,6 +18,7 @@ from pathlib import Path
 
 HOSTS = {"client": "10.78.0.1", "web": "10.78.0.2", "closed": "10.78.0.3"}
 HTTP, DNS = 8080, 53
+NETNS = Path("/run/netns")
 #: How long a host may take to answer, in seconds: a busy machine is not what the demo is about.
 PATIENCE = 10
 
@@ -31,6 +32,8 @@ def ip(*words: str) -> None:
 def hosts() -> Iterator[None]:
     """Make the hosts, each a network namespace with an eth0, on one switch."""
     names = ["demo-switch", *(f"demo-{host}" for host in HOSTS)]
+    for name in set(names) & {each.name for each in NETNS.glob("demo-*")}:
+        ip("netns", "del", name)  # of a demo that was killed
     for name in names:
         ip("netns", "add", name)
     try:
