@@ -2,8 +2,9 @@
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -42,6 +43,20 @@ class Host:
     def listens(self, port: int) -> None:
         """Wait until somebody listens on a TCP port."""
         eventually(f"port {port} is served", lambda: self.run("ss", "-Hltn", f"sport = :{port}").stdout)
+
+
+@pytest.fixture
+def instead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Put a shell script in a program's place."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+
+    def put(program: str, script: str) -> None:
+        (programs / program).write_text(f"#!/bin/sh\n{script}\n")
+        (programs / program).chmod(0o755)
+
+    return put
 
 
 @pytest.fixture

@@ -152,13 +152,10 @@ def test_an_interface_that_does_not_exist_is_the_reason(tmp_path: Path, hosts: A
 
 
 def test_a_tcpdump_that_does_not_listen_is_given_up(
-    tmp_path: Path, hosts: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, hosts: Any, instead: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("steps.interface.LISTENS", 1)
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin/tcpdump").write_text("#!/bin/sh\nexec sleep 60\n")
-    (tmp_path / "bin/tcpdump").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    instead("tcpdump", "exec sleep 60")
     with Run(tmp_path, hosts[1], duration="1h") as run:
         pass
     (record,) = run.records
@@ -282,13 +279,11 @@ def test_iperf3_is_held_to_the_campaigns_bytes(tmp_path: Path, hosts: Any) -> No
     assert run.path("iperf3.json", "iperf3").stat().st_size == record.files[0].bytes == 2048
 
 
-def test_an_iperf3_that_does_not_end_is_made_to(tmp_path: Path, hosts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_iperf3_that_does_not_end_is_made_to(
+    tmp_path: Path, hosts: Any, instead: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("steps.toolrun.GRACE", 0.5)
-    (tmp_path / "bin").mkdir()
-    stubborn = tmp_path / "bin/iperf3"
-    stubborn.write_text("#!/bin/sh\ntrap '' TERM INT\nwhile :; do read nothing </dev/zero; done\n")
-    stubborn.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    instead("iperf3", "trap '' TERM INT\nwhile :; do read nothing </dev/zero; done")
     with Run(tmp_path, hosts[1], tool="iperf3", arguments="-s", filter="", duration="500ms") as run:
         pass
     (record,) = run.records

@@ -192,7 +192,7 @@ def test_nohup_is_heeded(tmp_path: Path) -> None:
         before = out.stat().st_size
         eventually("it runs on", lambda: out.stat().st_size > before + 200)
         tracer.terminate()
-    assert "packets transmitted" in out.read_text() or tracer.returncode == 128 + signal.SIGTERM
+    assert tracer.returncode == 128 + signal.SIGTERM
 
 
 @pytest.mark.usefixtures("pod")

@@ -177,13 +177,11 @@ def test_a_tool_that_is_not_installed_says_so(tmp_path: Path, hosts: Any, monkey
     assert "failed to execute ethtool: No such file or directory" in record.reason
 
 
-def test_a_tool_that_does_not_end_is_made_to(tmp_path: Path, hosts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tool_that_does_not_end_is_made_to(
+    tmp_path: Path, hosts: Any, instead: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("steps.toolrun.GRACE", 0.5)
-    (tmp_path / "bin").mkdir()
-    stubborn = tmp_path / "bin/nstat"
-    stubborn.write_text("#!/bin/sh\ntrap '' TERM INT\necho begun\nwhile :; do read nothing </dev/zero; done\n")
-    stubborn.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    instead("nstat", "trap '' TERM INT\necho begun\nwhile :; do read nothing </dev/zero; done")
     with Run(tmp_path, hosts[1], "nstat", duration="500ms") as run:
         pass
     (record,) = run.records
